@@ -1,0 +1,149 @@
+"""What the appliance asks of a device. Drivers satisfy these; they do not inherit.
+
+One promise holds for every method: it returns when the device has arrived, not
+when it has been told to go. A method that raises says, by the type it raises,
+what the device is like now (see drivers.errors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the engine answered to one request.
+
+    status   HTTP status; an engine that refuses (4xx) is fine and says so here
+    headers  lower-case names
+    chunks   the body as it arrives; a stream's chunks are whole server-sent
+             events ("data: …\\n\\n"), any other body may be cut anywhere
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFacts:
+    """What an engine is, once it has started.
+
+    version      of the server, e.g. "0.32.0"
+    pids         of the processes that serve, the leader first
+    flags        the command line that matters, for the ledger
+    """
+
+    kind: str
+    version: str = ""
+    pids: tuple[int, ...] = ()
+    flags: tuple[str, ...] = field(default=())
+
+
+class Engine(Protocol):
+    """A model server that can serve, sleep, wake and stop."""
+
+    name: str
+    levels: frozenset[int]
+    """Sleep levels it offers, in its own numbering. Empty if it cannot sleep."""
+
+    async def start(self) -> EngineFacts:
+        """Start the process and wait until it can serve. Idempotent.
+
+        Cancelling it stops what was started: afterwards no child is left.
+
+        Raises:
+            NotPresent: the program or the model is not there.
+            Died: it exited before it was ready.
+            Unresponsive: it was not ready in time, and has been stopped.
+        """
+        ...
+
+    async def sleep(self, level: int) -> None:
+        """Put it to sleep. Only when it is idle: some engines abort what runs.
+
+        Raises:
+            NotSupported: `level` is not in `levels`.
+            Unresponsive: it may or may not be asleep.
+        """
+        ...
+
+    async def wake(self) -> None:
+        """Wake it and wait until it can serve. On an awake engine, nothing."""
+        ...
+
+    async def stop(self) -> None:
+        """End the process and everything it spawned. Never raises DriverError."""
+        ...
+
+    async def died(self) -> None:
+        """Return never while it is stopped or well; raise Died once it is gone.
+
+        An exit that nobody asked for is a death, whatever its status.
+        """
+        ...
+
+    def request(
+        self, path: str, body: bytes, *, stream: bool
+    ) -> AbstractAsyncContextManager[Reply]:
+        """Send one request; leaving the context early cancels it in the engine.
+
+        `path` begins with "/v1/". `body` is JSON.
+
+        Raises:
+            Died: the process went away, before or while answering.
+            Unresponsive: no byte for longer than the engine's stall timeout.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at a meter.
+
+    at_s      when, in seconds of CLOCK_BOOTTIME, read next to the sensor
+    energy_j  what it has counted since its epoch began
+    epoch     changes whenever the counter started anew (driver reload, reset):
+              two samples of different epochs cannot be subtracted
+    """
+
+    at_s: float
+    energy_j: float
+    epoch: int = 0
+
+
+class Meter(Protocol):
+    """Something that counts joules."""
+
+    name: str
+    source: str
+    """"counter" (hardware), "integral" (of measured power) or "estimate"."""
+    device: str
+    """What it measures, e.g. a GPU's UUID, or "box"."""
+    wakes_device: bool
+    """Reading it may wake a suspended device, or keep a driver loaded."""
+    idle_w: float | None
+    """Draw of the idle device, where the meter's model contains it."""
+
+    def open(self) -> None:
+        """Acquire what reading needs. Idempotent.
+
+        Raises NotPresent, NotPermitted or NotSupported.
+        """
+        ...
+
+    def sample(self) -> Sample:
+        """Read it once. Blocks for at most a few milliseconds.
+
+        Raises:
+            BadReading: the value cannot be true.
+            Unresponsive: the sensor did not answer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the device, so that it may power down. Idempotent."""
+        ...
