@@ -1,0 +1,218 @@
+"""The configuration: typed, frozen, read once. Nothing else reads the file.
+
+Every field's default stands here; `config_example.py` prints them all with
+their meaning, taken from the docstrings below.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from appliance.errors import ConfigError
+
+DEFAULT_PATH = Path("/etc/wattnap/wattnap.toml")
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Seconds = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Depth = Literal["awake", "light", "parked", "stopped", "off"]
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file. An unknown key is an error: it is a typo."""
+
+
+class Mqtt(Section):
+    """The MQTT door.
+
+    enabled              false: no broker is used
+    host                 of the broker
+    port                 of the broker
+    version              "5", or "3.1.1" for old brokers: then the fields travel in the JSON
+    username             empty: none
+    password_file        file that holds the password; empty: none
+    tls                  true: connect with TLS
+    tls_ca_file          certificate authority to trust; empty: the system's
+    base                 topic prefix; empty: "wattnap/<name>"
+    response_topics      where senders may ask answers to be published; empty: "<base>/response/#" and "+/wattnap/#"
+    keep_alive_s         seconds between pings; a frozen broker is noticed after up to twice that
+    session_expiry_s     how long the broker keeps our messages while we are away
+    connect_timeout_s    seconds for one attempt to connect
+    publish_timeout_s    seconds after which a publish counts as lost, and the connection with it
+    retry_min_s          first pause after a lost connection; doubles up to retry_max_s
+    retry_max_s          longest pause between attempts to connect
+    """
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    version: Literal["5", "3.1.1"] = "5"
+    username: str = ""
+    password_file: str = ""
+    tls: bool = False
+    tls_ca_file: str = ""
+    base: str = ""
+    response_topics: tuple[str, ...] = ()
+    keep_alive_s: Annotated[int, Meta(ge=5, le=3600)] = 60
+    session_expiry_s: Annotated[int, Meta(ge=60, le=4294967295)] = 7 * 86400
+    connect_timeout_s: Positive = 10.0
+    publish_timeout_s: Positive = 10.0
+    retry_min_s: Positive = 0.5
+    retry_max_s: Positive = 60.0
+
+
+class Socket(Section):
+    """The socket door; the command line speaks it.
+
+    path       unix socket; empty: "<runtime_dir>/wattnap.sock"
+    mode       permissions, octal
+    group      group that may use it; empty: the daemon's own
+    """
+
+    path: str = ""
+    mode: Annotated[str, Meta(pattern="^0?[0-7]{3}$")] = "0660"
+    group: str = ""
+
+
+class Engine(Section):
+    """The engine. Its model is served under `alias`.
+
+    alias              the model's name in topics and requests
+    kind               "vllm", or "fake" for a trial without one
+    python             interpreter of the engine's own virtual environment
+    model              directory of the model, or its name in the engine's cache
+    device             "auto", "cpu" or "cuda"
+    max_model_len      longest prompt plus answer, in tokens; 0: the model's own
+    kv_cache_mib       memory for the KV cache; 0: the engine measures what is free
+    max_running        requests served at once; more wait
+    enforce_eager      true: no compilation and no graphs; starts faster, serves slower
+    args               further arguments for vLLM
+    env                further environment variables for vLLM
+    start_timeout_s    longest start; the first one on a GPU compiles for minutes
+    stop_timeout_s     longest orderly stop before it is killed
+    stall_timeout_s    an engine that sends nothing for this long while it should is replaced
+    cache_dir          vLLM's compile caches; empty: "<state_dir>/cache"
+    """
+
+    alias: Name = "main"
+    kind: Literal["vllm", "fake"] = "vllm"
+    python: str = "/opt/wattnap/engine/current/bin/python"
+    model: str = ""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_model_len: Annotated[int, Meta(ge=0)] = 0
+    kv_cache_mib: Annotated[int, Meta(ge=0)] = 0
+    max_running: Count = 64
+    enforce_eager: bool = False
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    start_timeout_s: Positive = 900.0
+    stop_timeout_s: Seconds = 10.0
+    stall_timeout_s: Positive = 120.0
+    cache_dir: str = ""
+
+
+class Power(Section):
+    """When to rest.
+
+    policy             "fixed" rests after idle_timeout_s, "always_on" never
+    idle_timeout_s     idle time before resting
+    max_depth          never rest deeper than this: awake, light, parked, stopped or off
+    start_awake        true: wake at start-up, not at the first request
+    """
+
+    policy: Literal["always_on", "fixed"] = "fixed"
+    idle_timeout_s: Seconds = 300.0
+    max_depth: Depth = "off"
+    start_awake: bool = False
+
+
+class Inbox(Section):
+    """What is accepted, and how long it is kept.
+
+    max_waiting        unfinished requests; one more is refused with `inbox_full`
+    max_request_bytes  largest payload any door takes
+    max_attempts       times a request is run before it is given up
+    keep_answers_s     answers and bodies are kept this long; 0: until delivered
+    keep_ids_s         ids are remembered this long, so that a repeat is not run again
+    """
+
+    max_waiting: Count = 1000
+    max_request_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    max_attempts: Annotated[int, Meta(ge=1, le=3)] = 3
+    keep_answers_s: Seconds = 7 * 86400.0
+    keep_ids_s: Seconds = 90 * 86400.0
+
+
+class Energy(Section):
+    """How joules are counted.
+
+    meter              "auto": the GPU's counter, else an estimate from CPU time; "nvml", "cpu_time" or "none"
+    estimate_idle_w    for the estimate: what the idle box draws
+    estimate_core_w    for the estimate: what one busy core adds
+    """
+
+    meter: Literal["auto", "nvml", "cpu_time", "none"] = "auto"
+    estimate_idle_w: Seconds = 4.0
+    estimate_core_w: Positive = 6.0
+
+
+class Config(Section):
+    """Where things are.
+
+    name         of this appliance, in topics
+    state_dir    the database and the engine's caches
+    runtime_dir  sockets; private to the daemon
+    log_prompts  true: prompts may appear in the log
+    """
+
+    name: Name = "home"
+    state_dir: str = "/var/lib/wattnap"
+    runtime_dir: str = "/run/wattnap"
+    log_prompts: bool = False
+    mqtt: Mqtt = Mqtt()
+    socket: Socket = Socket()
+    engine: Engine = Engine()
+    power: Power = Power()
+    inbox: Inbox = Inbox()
+    energy: Energy = Energy()
+
+    @property
+    def database(self) -> Path:
+        return Path(self.state_dir) / "wattnap.db"
+
+    @property
+    def socket_path(self) -> Path:
+        return Path(self.socket.path or f"{self.runtime_dir}/wattnap.sock")
+
+    @property
+    def mqtt_base(self) -> str:
+        return self.mqtt.base or f"wattnap/{self.name}"
+
+    @property
+    def cache_dir(self) -> Path:
+        return Path(self.engine.cache_dir or f"{self.state_dir}/cache")
+
+
+def load(path: Path) -> Config:
+    """Read `path`. Raises ConfigError naming the file, the key and the remedy."""
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Config)
+    except OSError as error:
+        raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # msgspec's words: "Object contains unknown field `x` - at `$.power`"
+        told = str(error).replace("Object contains unknown field", "no such setting:")
+        raise ConfigError(f"{path}: {told}; `wattnap config --example` shows all") from error
+
+
+def find(path: str | None) -> Config:
+    """The configuration named, else the installed one, else the defaults."""
+    if path is not None:
+        return load(Path(path))
+    return load(DEFAULT_PATH) if DEFAULT_PATH.exists() else Config()

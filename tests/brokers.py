@@ -1,0 +1,82 @@
+"""A real Mosquitto for tests: started, stopped, killed and frozen at will."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+CONF = """
+listener {port} 127.0.0.1
+allow_anonymous true
+persistence true
+persistence_location {folder}/
+autosave_interval 1
+autosave_on_changes true
+max_queued_messages 0
+set_tcp_nodelay true
+"""
+
+
+class Mosquitto:
+    """A child of the test on a free port, with a persistent store in `folder`."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._program, self._folder = program, folder
+        self._conf = folder / "mosquitto.conf"
+        self._conf.write_text(CONF.format(port=self.port, folder=folder))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return once it accepts connections."""
+        log = (self._folder / "mosquitto.log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                [self._program, "-v", "-c", self._conf], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            assert self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
+            assert time.monotonic() < deadline, "the broker does not listen"
+            time.sleep(0.01)  # nothing tells us when another program listens
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it; SIGKILL is a crash."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.send_signal(signal.SIGCONT)
+            self._process.wait(10)
+            self._process = None
+
+    def freeze(self) -> None:
+        """Let it hang without closing anything."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
