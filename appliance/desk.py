@@ -82,6 +82,13 @@ class Desk(Protocol):
         """
         ...
 
+    async def find(self, door: str, client: str, id: str) -> Receipt | None:
+        """What became of a durable request, as a repeat of it would be told. None: unknown.
+
+        Raises Gone if its answer is no longer kept.
+        """
+        ...
+
     def call(
         self, request: Request
     ) -> AbstractAsyncContextManager[AsyncIterator[Progress | Part | Answer]]:
