@@ -1,0 +1,169 @@
+"""One client of the socket door: its lines in, its events out, and its leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import select
+import socket
+import struct
+from asyncio import StreamReader, StreamWriter
+
+from appliance.desk import Desk
+from appliance.doors import socket_lines as lines
+from appliance.doors.socket_lines import AnyOp
+from appliance.doors.socket_ops import DOOR, Caller
+from appliance.errors import ApplianceError, BadRequest, InboxFull, Interrupted, TooLarge
+
+log = logging.getLogger(__name__)
+
+MAX_OPS = 64  # at once
+
+
+class Connection:
+    """Several ops may run at once; each event carries its op's tag."""
+
+    def __init__(
+        self,
+        reader: StreamReader,
+        writer: StreamWriter,
+        *,
+        desk: Desk,
+        max_request_bytes: int,
+        stalled_s: float,
+    ) -> None:
+        self._reader, self._writer = reader, writer
+        self._desk = desk
+        self._max_request_bytes, self._stalled_s = max_request_bytes, stalled_s
+        self._socket = writer.get_extra_info("socket")
+        self._client = f"uid:{peer_uid(self._socket)}"
+        self._sending = asyncio.Lock()  # a client that does not read holds up one event, not many
+        self._running = 0
+        self._live: set[asyncio.Task[None]] = set()
+        """Those that may be cancelled: nothing they have promised is lost by it."""
+        self._gone = False
+
+    async def serve(self) -> None:
+        """Until the client has gone, or has said all and been answered."""
+        async with asyncio.TaskGroup() as watch:
+            async with asyncio.TaskGroup() as ops:
+                try:
+                    await self._take_lines(ops)
+                except OSError:
+                    self._drop()
+                left = watch.create_task(self._drop_when_gone())
+            left.cancel()
+
+    async def _take_lines(self, ops: asyncio.TaskGroup) -> None:
+        """Start an op for each line. Returns at the end of the input."""
+        while True:
+            try:
+                line = await self._reader.readuntil(b"\n")
+            except asyncio.IncompleteReadError as end:
+                if end.partial.strip():
+                    await self._start(ops, end.partial)
+                return
+            except asyncio.LimitOverrunError:
+                await self._refuse_long_line()
+                self._drop()
+                return
+            await self._start(ops, line)
+
+    async def _start(self, ops: asyncio.TaskGroup, line: bytes) -> None:
+        try:
+            op = lines.understand(line)
+        except BadRequest as error:
+            hint = lines.hint(line)
+            if line.strip() and hint.is_request:
+                await self._desk.refused(DOOR, self._client, hint.id, error)
+            await self._send(lines.failed(hint.tag, hint.id, error))
+            return
+        if self._running >= MAX_OPS:
+            await self._send(lines.failed(op.tag, None, InboxFull(MAX_OPS, 1.0)))
+            return
+        self._running += 1
+        ops.create_task(self._carry_out(op), name=f"socket {type(op).__name__.lower()}")
+
+    async def _carry_out(self, op: AnyOp) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        about: str | None = getattr(op, "id", None)
+        caller = Caller(
+            self._desk,
+            self._client,
+            send=self._send,
+            may_cancel=lambda: self._live.add(task),
+            max_request_bytes=self._max_request_bytes,
+        )
+        try:
+            await caller.carry_out(op)
+        except ApplianceError as error:
+            with contextlib.suppress(OSError):  # gone meanwhile: `_send` has noticed
+                await self._send(lines.failed(op.tag, about, error))
+        except OSError:
+            log.debug("%s is gone", self._client)
+        except asyncio.CancelledError:
+            if task in self._live and not self._gone:
+                self._writer.write(lines.failed(op.tag, about, Interrupted()))
+            raise
+        finally:
+            self._live.discard(task)
+            self._running -= 1
+
+    async def _send(self, line: bytes) -> None:
+        """Return once the client, or the small buffer on its way, has taken it.
+
+        Raises OSError if the client is gone, or does not read.
+        """
+        async with self._sending:
+            self._writer.write(line)
+            try:
+                async with asyncio.timeout(self._stalled_s):
+                    await self._writer.drain()
+            except OSError:  # a TimeoutError is one
+                self._writer.transport.abort()
+                self._drop()
+                raise
+
+    async def _refuse_long_line(self) -> None:
+        """Read on to its end: cut off in mid-sentence, a client would not see why."""
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._stalled_s):
+                while chunk := await self._reader.read(2**16):
+                    said, newline, _ = chunk.partition(b"\n")
+                    size += len(said)
+                    if newline:
+                        break
+        error = TooLarge(size, self._max_request_bytes)
+        await self._desk.refused(DOOR, self._client, None, error)
+        await self._send(lines.failed(None, None, error))
+
+    async def _drop_when_gone(self) -> None:
+        """It has said all it wants to say, and may still listen. Ends its calls when it stops."""
+        if self._gone:
+            return
+        left = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        with select.epoll() as watch:
+            watch.register(self._socket.fileno(), 0)  # a hang-up is told unasked, epoll_ctl(2)
+            loop.add_reader(watch.fileno(), left.set)
+            try:
+                await left.wait()
+            finally:
+                loop.remove_reader(watch.fileno())
+        self._drop()
+
+    def _drop(self) -> None:
+        self._gone = True
+        for task in self._live:
+            task.cancel()
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Of the process at the other end, by the kernel: struct ucred of unix(7)."""
+    ucred = struct.Struct("iII")
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size)
+    _, uid, _ = ucred.unpack(told)
+    return int(uid)

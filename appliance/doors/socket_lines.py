@@ -1,0 +1,150 @@
+"""What may stand in one line of the socket's protocol, and how it is understood.
+
+One JSON object per line each way (docs/socket.md). Everything about the form is
+decided here; `appliance.doors.socket` carries it out.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from appliance.errors import ApplianceError, BadRequest
+from appliance.request import Id
+
+Tag = Annotated[str, Meta(max_length=128)] | int
+Depth = Annotated[str, Meta(max_length=32)]
+KeepWarm = Annotated[float, Meta(ge=0, le=30 * 86400)]
+
+
+class Op(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op"):
+    """One line from a client. `tag` is echoed in every event that it causes."""
+
+    tag: Tag | None = None
+
+
+class Submit(Op, frozen=True, kw_only=True, tag="submit"):
+    """Take it durably; with `wait`, go on until it is answered."""
+
+    request: Raw
+    id: Id | None = None
+    wait: bool = False
+
+
+class Ask(Op, frozen=True, kw_only=True, tag="ask"):
+    """Answer it now, for as long as this connection lives."""
+
+    request: Raw
+    id: Id | None = None
+
+
+class Fetch(Op, frozen=True, kw_only=True, tag="answer"):
+    """The answer of an earlier `submit`; with `wait`, once it is there."""
+
+    id: Id
+    wait: bool = False
+
+
+class Cancel(Op, frozen=True, kw_only=True, tag="cancel"):
+    id: Id
+
+
+class Status(Op, frozen=True, kw_only=True, tag="status"):
+    pass
+
+
+class Wake(Op, frozen=True, kw_only=True, tag="wake"):
+    keep_warm_s: KeepWarm = 0.0
+
+
+class Rest(Op, frozen=True, kw_only=True, tag="rest"):
+    depth: Depth | None = None
+
+
+AnyOp = Submit | Ask | Fetch | Cancel | Status | Wake | Rest
+
+
+class Hint(Struct, frozen=True):
+    """What can be read of a line that is no op: enough to say so to the right caller."""
+
+    op: Any = None  # any JSON
+    tag: Any = None
+    id: Any = None
+
+    @property
+    def is_request(self) -> bool:
+        """Somebody wanted an answer, as far as one can see."""
+        return self.op in {"submit", "ask"} if isinstance(self.op, str) else self.op is None
+
+
+class Identified(Struct):
+    id: str | None = None
+
+
+_ops: msgspec.json.Decoder[AnyOp] = msgspec.json.Decoder(AnyOp)
+_hints = msgspec.json.Decoder(Hint)
+_texts = msgspec.json.Decoder(str)
+_ids = msgspec.json.Decoder(Identified)
+
+
+def understand(line: bytes) -> AnyOp:
+    """Raises BadRequest, naming the field."""
+    if not line.strip():
+        raise BadRequest("the line is empty; send one JSON object per line")
+    try:
+        return _ops.decode(line)
+    except msgspec.ValidationError as error:
+        raise BadRequest(_told(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the line is not JSON: {error}") from error
+
+
+def hint(line: bytes) -> Hint:
+    """What `understand` refused, as far as it can be read."""
+    try:
+        found = _hints.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Hint()
+    tag = found.tag if isinstance(found.tag, str | int) else None
+    return Hint(op=found.op, tag=tag, id=found.id if isinstance(found.id, str) else None)
+
+
+def payload(request: Raw) -> bytes:
+    """What `appliance.request.parse` is to read: a string is plain text, whatever it says.
+
+    Raises BadRequest if it is neither a string nor an object.
+    """
+    written = bytes(request)
+    if written.startswith(b"{"):
+        return written
+    try:
+        text = _texts.decode(written)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"request: {_told(error)}; it must be a string or an object") from error
+    if "\0" in text:
+        raise BadRequest("request: plain text must not contain NUL")
+    if text.lstrip()[:1] in {"{", "["}:
+        return msgspec.json.encode({"prompt": text})
+    return text.encode()
+
+
+def event(name: str, tag: Tag | None, **fields: object) -> bytes:
+    """One line to a client. Fields that are None are left out."""
+    told = {"event": name, "tag": tag, **fields}
+    return msgspec.json.encode({k: v for k, v in told.items() if v is not None}) + b"\n"
+
+
+def answered(tag: Tag | None, answer: bytes) -> bytes:
+    """The event that ends a request: the stored bytes, untouched."""
+    return event("answer", tag, id=_ids.decode(answer).id, answer=Raw(answer))
+
+
+def failed(tag: Tag | None, id: str | None, error: ApplianceError) -> bytes:
+    return event("error", tag, id=id, error=error.as_dict())
+
+
+def _told(error: Exception) -> str:
+    # msgspec's words: "Object contains unknown field `x` - at `$.power`"
+    return str(error).replace("Object contains unknown", "unknown")

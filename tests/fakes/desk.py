@@ -1,0 +1,180 @@
+"""A desk without an engine: keeps requests in memory and answers each with its own words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from appliance.desk import Answer, Delivery, Outgoing, Receipt
+from appliance.errors import ApplianceError, BadRequest, Conflict
+from appliance.notices import ApplianceChanged, Notices, OutboxReady, Part, Progress
+from appliance.request import Request
+
+Key = tuple[str, str, str]
+
+
+class FakeDesk:
+    """Satisfies Desk.
+
+    `held` keeps durable requests waiting until `finish`. `gate`, when clear,
+    keeps live calls from going on to their next word. `fail_next` is raised by
+    the next accept or call, once.
+    """
+
+    def __init__(self) -> None:
+        self.notices = Notices()
+        self.held = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fail_next: ApplianceError | None = None
+        self.accepted: list[tuple[Request, bytes | None, Delivery | None]] = []
+        self.refusals: list[tuple[str, str, str | None, ApplianceError]] = []
+        self.calls: list[Request] = []
+        self.ended_calls: asyncio.Queue[str] = asyncio.Queue()
+        """Ids of live calls that were left, answered or not."""
+        self.cancelled: list[Key] = []
+        self.wakes: list[float] = []
+        self.rests: list[str | None] = []
+        self.delivered_numbers: list[int] = []
+        self.settled_mids: list[int] = []
+        self.sessions_lost = 0
+        self._requests: dict[Key, Request] = {}
+        self._receipts: dict[Key, Receipt] = {}
+        self._reply_to: dict[Key, bytes | None] = {}
+        self._outbox: list[Outgoing] = []
+        self._made = 0
+
+    async def accept(
+        self, request: Request, *, reply_to: bytes | None = None, delivery: Delivery | None = None
+    ) -> Receipt:
+        self._maybe_fail()
+        await asyncio.sleep(0)  # the commit
+        key = (request.door, request.client, request.id or self._make_id())
+        earlier = self._requests.get(key)
+        if earlier is not None:
+            if earlier.digest != request.digest:
+                raise Conflict(key[2])
+            found = self._receipts[key]
+            return Receipt(
+                seq=found.seq, id=found.id, state=found.state, repeated=True, answer=found.answer
+            )
+        self.accepted.append((request, reply_to, delivery))
+        self._requests[key] = request
+        self._reply_to[key] = reply_to
+        receipt = Receipt(seq=len(self._requests), id=key[2], state="waiting")
+        self._receipts[key] = receipt
+        self.notices.tell(Progress(door=key[0], client=key[1], id=key[2], state="queued"))
+        if not self.held:
+            asyncio.get_running_loop().call_soon(self.finish, *key)
+        return receipt
+
+    def finish(self, door: str, client: str, id: str, error: ApplianceError | None = None) -> None:
+        """Answer a durable request, or let it fail."""
+        key = (door, client, id)
+        request = self._requests[key]
+        about = {"door": door, "client": client, "id": id}
+        self.notices.tell(Progress(**about, state="running"))
+        if request.stream and error is None:
+            for index, word in enumerate(_words(request)):
+                self.notices.tell(Part(**about, index=index, text=word))
+        answer = _answer(id, request, error)
+        state = "failed" if error else "done"
+        self._receipts[key] = Receipt(
+            seq=self._receipts[key].seq, id=id, state=state, answer=answer
+        )
+        self.notices.tell(Progress(**about, state=state, code=error.code if error else None))
+        reply_to = self._reply_to[key]
+        if reply_to is not None:
+            number = len(self._outbox) + 1
+            self._outbox.append(Outgoing(number, client, id, reply_to, answer, request.hops))
+            self.notices.tell(OutboxReady(door))
+
+    async def find(self, door: str, client: str, id: str) -> Receipt | None:
+        await asyncio.sleep(0)
+        return self._receipts.get((door, client, id))
+
+    def call(
+        self, request: Request
+    ) -> AbstractAsyncContextManager[AsyncIterator[Progress | Part | Answer]]:
+        return self._call(request)
+
+    @contextlib.asynccontextmanager
+    async def _call(
+        self, request: Request
+    ) -> AsyncIterator[AsyncIterator[Progress | Part | Answer]]:
+        self._maybe_fail()
+        self.calls.append(request)
+        id = request.id or self._make_id()
+        try:
+            yield self._serve(request, id)
+        finally:
+            self.ended_calls.put_nowait(id)
+
+    async def _serve(self, request: Request, id: str) -> AsyncIterator[Progress | Part | Answer]:
+        about = {"door": request.door, "client": request.client, "id": id}
+        yield Progress(**about, state="waking", expected_s=20.0)
+        await self.gate.wait()
+        yield Progress(**about, state="running")
+        for index, word in enumerate(_words(request)):
+            await self.gate.wait()
+            yield Part(**about, index=index, text=word)
+        yield Answer(_answer(id, request))
+
+    async def refused(self, door: str, client: str, id: str | None, error: ApplianceError) -> None:
+        self.refusals.append((door, client, id, error))
+
+    async def cancel(self, door: str, client: str, id: str) -> bool:
+        key = (door, client, id)
+        self.cancelled.append(key)
+        found = self._receipts.get(key)
+        return found is not None and found.answer is None
+
+    async def outgoing(self, door: str, after: int, limit: int) -> Sequence[Outgoing]:
+        left = [o for o in self._outbox if o.number not in self.delivered_numbers]
+        return [o for o in left if o.number > after][:limit]
+
+    async def delivered(self, numbers: Sequence[int], *, settled_mids: Sequence[int] = ()) -> None:
+        self.delivered_numbers.extend(numbers)
+        self.settled_mids.extend(settled_mids)
+
+    async def session_lost(self) -> None:
+        self.sessions_lost += 1
+
+    def wake(self, keep_warm_s: float = 0.0) -> None:
+        self.wakes.append(keep_warm_s)
+        self.notices.tell(ApplianceChanged())
+
+    def rest(self, depth: str | None = None) -> None:
+        if depth not in {None, "off"}:
+            raise BadRequest(f"depth {depth!r} is not offered; offered: off")
+        self.rests.append(depth)
+        self.notices.tell(ApplianceChanged())
+
+    def state(self) -> dict[str, Any]:
+        return {"state": "asleep", "depth": "off", "engine": "main", "waiting": 0, "running": 0}
+
+    async def energy(self) -> dict[str, Any]:
+        return {"source": "estimate", "today_j": 12.5, "by_depth_j": {"off": None}}
+
+    def _make_id(self) -> str:
+        self._made += 1
+        return f"made-{self._made}"
+
+    def _maybe_fail(self) -> None:
+        if error := self.fail_next:
+            self.fail_next = None
+            raise error
+
+
+def _words(request: Request) -> list[str]:
+    return str(json.loads(request.body)["messages"][-1]["content"]).split()
+
+
+def _answer(id: str, request: Request, error: ApplianceError | None = None) -> bytes:
+    if error is not None:
+        return json.dumps({"id": id, "error": error.as_dict()}).encode()
+    return json.dumps({"id": id, "text": " ".join(_words(request))}).encode()
