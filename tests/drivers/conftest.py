@@ -1,0 +1,36 @@
+"""Fixtures that are real: short private directories, and a look at who is left."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A private directory with a path short enough for sockets."""
+    path = Path(tempfile.mkdtemp(prefix="wn-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def nobody_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a child process behind.
+
+    Tests that share an engine with others of their module are left out: the
+    engine may be started anew in any of them.
+    """
+    before = set(children())
+    yield
+    if "shared_engine" not in request.fixturenames:
+        assert not set(children()) - before
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
