@@ -64,6 +64,7 @@ class Rest(Op, frozen=True, kw_only=True, tag="rest"):
 
 
 AnyOp = Submit | Ask | Fetch | Cancel | Status | Wake | Rest
+OPS = "submit, ask, answer, cancel, status, wake, rest"
 
 
 class Hint(Struct, frozen=True):
@@ -96,7 +97,8 @@ def understand(line: bytes) -> AnyOp:
     try:
         return _ops.decode(line)
     except msgspec.ValidationError as error:
-        raise BadRequest(_told(error)) from error
+        known = f"; op is one of {OPS}" if "op`" in str(error) else ""
+        raise BadRequest(f"{_told(error)}{known}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the line is not JSON: {error}") from error
 
@@ -121,7 +123,7 @@ def payload(request: Raw) -> bytes:
         return written
     try:
         text = _texts.decode(written)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"request: {_told(error)}; it must be a string or an object") from error
     if "\0" in text:
         raise BadRequest("request: plain text must not contain NUL")

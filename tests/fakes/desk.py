@@ -76,7 +76,7 @@ class FakeDesk:
         """Answer a durable request, or let it fail."""
         key = (door, client, id)
         request = self._requests[key]
-        about = {"door": door, "client": client, "id": id}
+        about: dict[str, Any] = {"door": door, "client": client, "id": id}
         self.notices.tell(Progress(**about, state="running"))
         if request.stream and error is None:
             for index, word in enumerate(_words(request)):
@@ -108,14 +108,14 @@ class FakeDesk:
     ) -> AsyncIterator[AsyncIterator[Progress | Part | Answer]]:
         self._maybe_fail()
         self.calls.append(request)
-        id = request.id or self._make_id()
+        name = request.id or self._make_id()
         try:
-            yield self._serve(request, id)
+            yield self._serve(request, name)
         finally:
-            self.ended_calls.put_nowait(id)
+            self.ended_calls.put_nowait(name)
 
     async def _serve(self, request: Request, id: str) -> AsyncIterator[Progress | Part | Answer]:
-        about = {"door": request.door, "client": request.client, "id": id}
+        about: dict[str, Any] = {"door": request.door, "client": request.client, "id": id}
         yield Progress(**about, state="waking", expected_s=20.0)
         await self.gate.wait()
         yield Progress(**about, state="running")
