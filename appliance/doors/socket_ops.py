@@ -41,10 +41,8 @@ class Caller:
         Raises ApplianceError, which is to be the last event then, or what `send` raises.
         """
         match op:
-            case Submit():
-                await self._submit(op, await self._understand(op))
-            case Ask():
-                await self._ask(op, await self._understand(op))
+            case Submit() | Ask():
+                await self._request(op)
             case Fetch():
                 await self._fetch(op)
             case Cancel(id=id):
@@ -60,7 +58,7 @@ class Caller:
                 self._desk.rest(depth)
                 await self._send(lines.event("ok", op.tag))
 
-    async def _understand(self, op: Submit | Ask) -> Request:
+    async def _request(self, op: Submit | Ask) -> None:
         try:
             request, _ = parse(
                 lines.payload(op.request),
@@ -69,10 +67,13 @@ class Caller:
                 id=op.id,
                 limit_bytes=self._max_request_bytes,
             )
+            if isinstance(op, Submit):
+                await self._submit(op, request)
+            else:
+                await self._ask(op, request)
         except BadRequest as error:
             await self._desk.refused(DOOR, self._client, op.id, error)
             raise
-        return request
 
     async def _ask(self, op: Ask, request: Request) -> None:
         self._may_cancel()

@@ -310,6 +310,18 @@ async def test_a_line_of_ten_megabytes(desk: FakeDesk, path: Path) -> None:
     assert len(desk.refusals) == 1
 
 
+async def test_a_conflict_is_in_the_ledger(desk: FakeDesk, path: Path) -> None:
+    """What only the desk can refuse is a refused request too."""
+    async with serving(path, desk), connected(path) as client:
+        await client.send({"op": "submit", "request": "x", "id": "a"})
+        await client.event()
+        await client.send({"op": "submit", "request": "y", "id": "a"})
+        told = await client.event()
+
+    assert told["error"]["code"] == "conflict"
+    assert [(r[2], r[3].code) for r in desk.refusals] == [("a", "conflict")]
+
+
 async def test_a_refusal_of_the_desk_is_told(desk: FakeDesk, path: Path) -> None:
     """When to try again is told with it."""
     desk.fail_next = InboxFull(10, 5.0)
