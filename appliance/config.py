@@ -28,7 +28,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the file. An unknown key is an error: it is a typo."""
 
 
-class Mqtt(Section):
+class Mqtt(Section, frozen=True):
     """The MQTT door.
 
     enabled              false: no broker is used
@@ -67,7 +67,7 @@ class Mqtt(Section):
     retry_max_s: Positive = 60.0
 
 
-class Socket(Section):
+class Socket(Section, frozen=True):
     """The socket door; the command line speaks it.
 
     path       unix socket; empty: "<runtime_dir>/wattnap.sock"
@@ -80,7 +80,7 @@ class Socket(Section):
     group: str = ""
 
 
-class Engine(Section):
+class Engine(Section, frozen=True):
     """The engine. Its model is served under `alias`.
 
     alias              the model's name in topics and requests
@@ -117,7 +117,7 @@ class Engine(Section):
     cache_dir: str = ""
 
 
-class Power(Section):
+class Power(Section, frozen=True):
     """When to rest.
 
     policy             "fixed" rests after idle_timeout_s, "always_on" never
@@ -132,7 +132,7 @@ class Power(Section):
     start_awake: bool = False
 
 
-class Inbox(Section):
+class Inbox(Section, frozen=True):
     """What is accepted, and how long it is kept.
 
     max_waiting        unfinished requests; one more is refused with `inbox_full`
@@ -149,7 +149,7 @@ class Inbox(Section):
     keep_ids_s: Seconds = 90 * 86400.0
 
 
-class Energy(Section):
+class Energy(Section, frozen=True):
     """How joules are counted.
 
     meter              "auto": the GPU's counter, else an estimate from CPU time; "nvml", "cpu_time" or "none"
@@ -162,7 +162,7 @@ class Energy(Section):
     estimate_core_w: Positive = 6.0
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """Where things are.
 
     name         of this appliance, in topics

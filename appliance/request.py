@@ -27,7 +27,9 @@ Alias = Annotated[str, Meta(pattern=f"^{ALIAS.pattern}$", max_length=64)]
 Tokens = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
-class Extras(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"klass": "class"}):
+class Extras(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"klass": "class"}
+):
     """Our fields, under "wattnap" in a JSON payload; each door adds its own ways to say them.
 
     id              the sender's name for the request, unique for that sender

@@ -101,7 +101,10 @@ class Policy(Protocol):
     Immutable: the same calls in the same order give the same timetables.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As it is configured."""
+        ...
 
     def observe(self, gap: Gap) -> Self:
         """Return the policy that has also seen `gap`. O(1)."""

@@ -1,0 +1,270 @@
+"""The composition root: the only file that names concrete drivers, policies and doors.
+
+`serve` builds everything from a Config, runs it until SIGTERM or SIGINT, and
+takes it down in an order in which nothing accepted is lost: no new requests,
+what runs is given back, the engine stops, the doors say goodbye, the last
+outcomes are committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+from appliance import ladder, ledger, notify
+from appliance.books import Books
+from appliance.clock import Clock, SystemClock
+from appliance.config import Config
+from appliance.errors import ConfigError
+from appliance.housekeeping import Housekeeping
+from appliance.intake import Intake
+from appliance.journal import Journal
+from appliance.lifecycle import Closed
+from appliance.notices import ApplianceChanged, Notices
+from appliance.roster import Roster
+from appliance.store import Store
+from appliance.supervisor import Supervisor
+from drivers.errors import DriverError
+from drivers.protocols import Engine, Meter
+from policies.always_on import AlwaysOn
+from policies.fixed import Fixed
+from policies.ladder import Depth, Policy
+
+log = logging.getLogger(__name__)
+
+VERSION = version_of("wattnap")
+
+
+@dataclass(frozen=True, slots=True)
+class Appliance:
+    """Everything wired and running, but for the doors."""
+
+    intake: Intake
+    supervisor: Supervisor
+    store: Store
+    clock: Clock
+
+
+async def serve(config: Config, *, fake: bool = False) -> None:
+    """Run the daemon. Returns after SIGTERM or SIGINT, when everything has stopped.
+
+    `fake`: an engine in memory, whatever the configuration names.
+
+    Raises ConfigError or StorageFailed if it cannot start.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    clock = SystemClock()
+    engine = build_engine(config, fake=fake)
+    async with running(config, engine, build_meter(config), clock) as appliance:
+        async with AsyncExitStack() as stack:
+            doors = await stack.enter_async_context(asyncio.TaskGroup())
+            tasks = await _open_doors(config, appliance, doors)
+            tasks.append(doors.create_task(_report(appliance), name="status"))
+            notify.ready("at rest")
+            log.info("ready: socket %s, MQTT %s", config.socket_path, _broker(config))
+            if config.power.start_awake or config.power.policy == "always_on":
+                appliance.intake.wake()
+            await stop.wait()
+            notify.stopping()
+            log.info("stopping")
+            appliance.supervisor.post(Closed())
+            await appliance.supervisor.stopped.wait()
+            for task in tasks:
+                task.cancel()
+
+
+@asynccontextmanager
+async def running(
+    config: Config, engine: Engine, meter: Meter | None, clock: Clock
+) -> AsyncIterator[Appliance]:
+    """Everything but the doors, until the context is left; then all is stopped and committed."""
+    alias, notices = config.engine.alias, Notices()
+    store = Store(config.database)
+    await store.open()
+    try:
+        last_wake_s = await store.read(partial(ledger.last_wake_s, engine=alias))
+        rungs = ladder.offered(last_wake_s=last_wake_s)
+        journal = Journal(store, clock)
+        roster = Roster(config.engine.max_running)
+        books = Books(meter, clock, engine=alias, device=meter.device if meter else "unmeasured")
+        supervisor = Supervisor(
+            engine=engine,
+            alias=alias,
+            policy=build_policy(config),
+            ladder=rungs,
+            roster=roster,
+            journal=journal,
+            notices=notices,
+            clock=clock,
+            books=books,
+            max_attempts=config.inbox.max_attempts,
+            expected_wake_s=rungs[-1].wake_s,
+        )
+        intake = Intake(
+            alias=alias,
+            device=books.device,
+            store=store,
+            roster=roster,
+            supervisor=supervisor,
+            notices=notices,
+            clock=clock,
+            max_waiting=config.inbox.max_waiting,
+        )
+        housekeeping = Housekeeping(
+            store=store,
+            supervisor=supervisor,
+            clock=clock,
+            keep_answers_s=config.inbox.keep_answers_s,
+            keep_ids_s=config.inbox.keep_ids_s,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(journal.run(), name="journal")
+            tasks.create_task(supervisor.run(await intake.recover()), name="supervisor")
+            hourly = tasks.create_task(housekeeping.run(), name="housekeeping")
+            await supervisor.started.wait()
+            try:
+                yield Appliance(intake, supervisor, store, clock)
+            finally:
+                supervisor.post(Closed())
+                await supervisor.stopped.wait()
+                hourly.cancel()
+                journal.close()
+    finally:
+        await store.close()
+
+
+async def _open_doors(
+    config: Config, appliance: Appliance, doors: asyncio.TaskGroup
+) -> list[asyncio.Task[None]]:
+    """Start each door that is configured. Returns once clients can connect to the socket."""
+    from appliance.doors.socket import SocketDoor
+
+    listening = asyncio.Event()
+    socket = SocketDoor(
+        path=config.socket_path,
+        mode=int(config.socket.mode, 8),
+        group=config.socket.group,
+        desk=appliance.intake,
+        max_request_bytes=config.inbox.max_request_bytes,
+    )
+    tasks = [doors.create_task(socket.run(listening.set), name="socket door")]
+    if config.mqtt.enabled:
+        from appliance.doors.mqtt import MqttDoor
+
+        mqtt = MqttDoor(
+            config.mqtt,
+            name=config.name,
+            base=config.mqtt_base,
+            desk=appliance.intake,
+            max_request_bytes=config.inbox.max_request_bytes,
+            clock=appliance.clock,
+            version=VERSION,
+        )
+        tasks.append(doors.create_task(mqtt.run(), name="mqtt door"))
+    await listening.wait()
+    return tasks
+
+
+async def _report(appliance: Appliance) -> None:
+    """Keep the service manager informed: on each change, and as often as its watchdog asks."""
+    async with asyncio.TaskGroup() as tasks:
+        if (interval_s := notify.watchdog_s()) is not None:
+            tasks.create_task(_keep_watchdog_quiet(appliance.clock, interval_s))
+        with appliance.intake.notices.subscribed(
+            lambda notice: isinstance(notice, ApplianceChanged), limit=1
+        ) as changes:
+            async for _ in changes:
+                state = appliance.intake.state()
+                notify.status("{state}, {depth}, {waiting} waiting, {running} running".format(**state))
+
+
+async def _keep_watchdog_quiet(clock: Clock, interval_s: float) -> None:
+    while True:
+        notify.alive()
+        await clock.sleep_until(clock.now() + interval_s)
+
+
+def _broker(config: Config) -> str:
+    return f"{config.mqtt.host}:{config.mqtt.port}" if config.mqtt.enabled else "off"
+
+
+def build_policy(config: Config) -> Policy:
+    if config.power.policy == "always_on":
+        return AlwaysOn()
+    return Fixed(
+        idle_timeout_s=config.power.idle_timeout_s,
+        max_depth=Depth[config.power.max_depth.upper()],
+    )
+
+
+def build_engine(config: Config, *, fake: bool = False) -> Engine:
+    """The engine that the configuration names. Raises ConfigError if it cannot be started."""
+    settings = config.engine
+    if fake or settings.kind == "fake":
+        from drivers.fake import FakeEngine
+
+        return FakeEngine(start_s=1.0, token_s=0.02)
+    from drivers.probe import nvidia_gpus
+    from drivers.vllm import VllmEngine
+
+    if not settings.model:
+        raise ConfigError("engine.model: not set; name the directory of a model that vLLM can load")
+    if not os.access(settings.python, os.X_OK):
+        raise ConfigError(
+            f"engine.python: {settings.python} is no program; "
+            "name the interpreter of a virtual environment that has vLLM"
+        )
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if nvidia_gpus() else "cpu"
+    return VllmEngine(
+        python=Path(settings.python),
+        model=settings.model,
+        served_name=settings.alias,
+        runtime_dir=Path(config.runtime_dir) / settings.alias,
+        cache_dir=config.cache_dir,
+        args=settings.args,
+        env=settings.env,
+        device=device,
+        max_model_len=settings.max_model_len or None,
+        kv_cache_bytes=settings.kv_cache_mib * 1024 * 1024 or None,
+        max_num_seqs=settings.max_running,
+        enforce_eager=settings.enforce_eager,
+        start_timeout_s=settings.start_timeout_s,
+        stop_timeout_s=settings.stop_timeout_s,
+        stall_timeout_s=settings.stall_timeout_s,
+    )
+
+
+def build_meter(config: Config) -> Meter | None:
+    """The meter that bills; None where joules are not counted."""
+    from drivers.cpu_time import CpuTimeMeter
+
+    wanted = config.energy.meter
+    if wanted == "none":
+        return None
+    if wanted in {"auto", "nvml"}:
+        from drivers.nvml import NvmlMeter
+
+        meter = NvmlMeter()
+        try:
+            meter.open()
+        except DriverError as error:
+            if wanted == "nvml":
+                raise ConfigError(f"energy.meter: {error}") from error
+            log.info("no GPU counter (%s); energy is estimated from CPU time", error)
+        else:
+            meter.close()
+            return meter
+    return CpuTimeMeter(core_w=config.energy.estimate_core_w, idle_w=config.energy.estimate_idle_w)

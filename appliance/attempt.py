@@ -1,0 +1,202 @@
+"""What becomes of one request: its attempt at the engine, its outcome, its ledger row.
+
+An outcome, the answers to deliver and the row in the ledger are one commit. Who
+waits at an open connection is told at once, everybody else after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+
+from appliance import answers, inbox, ledger
+from appliance.answers import EnergyShare, Timing
+from appliance.books import Books
+from appliance.clock import Clock, iso
+from appliance.errors import ApplianceError, Cancelled, EngineRefused
+from appliance.journal import Journal
+from appliance.notices import Notices, OutboxReady, Part, Progress
+from appliance.roster import Entry
+from appliance.serving import Served, serve
+from drivers.protocols import Engine
+
+
+READER_STUCK_S = 60.0
+"""A caller that reads nothing for this long is not served any further."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastWake:
+    """The latest climb. `woke_s` is on the boot clock; `energy_j` what it cost."""
+
+    woke_s: float = 0.0
+    energy_j: float | None = None
+
+
+class Attempts:
+    """Runs attempts and writes down how they end."""
+
+    def __init__(
+        self, *, alias: str, journal: Journal, notices: Notices, clock: Clock, books: Books
+    ) -> None:
+        self._alias = alias
+        self._journal, self._notices = journal, notices
+        self._clock, self._books = clock, books
+
+    async def run(self, entry: Entry, engine: Engine, wake: LastWake) -> None:
+        """Serve it to an outcome. Its entry stays in the roster until the caller removes it.
+
+        Raises AttemptFailed or DriverError: then it has no outcome yet.
+        """
+        entry.started_s, entry.started_at = self._clock.now(), iso(self._clock.utc())
+        self.tell(entry, "running")
+        assert entry.body is not None
+        share = self._books.begin()
+        served: Served | None = None
+        error: ApplianceError | None = None
+        try:
+            served = await serve(
+                engine,
+                path=entry.path,
+                body=entry.body,
+                model=self._alias,
+                priority=entry.priority,
+                clock=self._clock,
+                tell=self._teller(entry),
+            )
+        except EngineRefused as refusal:
+            error = refusal
+        except TimeoutError:
+            error = Cancelled()
+        finally:
+            energy = self._books.end(share, wake_j=self._wake_j(entry, wake))
+        self._end(entry, served, error, energy, wake)
+
+    def fail(self, entry: Entry, error: ApplianceError, wake: LastWake) -> None:
+        """End it with `error`."""
+        self._end(entry, None, error, None, wake)
+
+    def tell(
+        self,
+        entry: Entry,
+        state: str,
+        *,
+        expected_s: float | None = None,
+        code: str | None = None,
+    ) -> None:
+        """Let its sender know how far it is."""
+        door, client, id = entry.key
+        news = Progress(
+            door=door, client=client, id=id, state=state, expected_s=expected_s, code=code
+        )
+        self._notices.tell(news)
+        if entry.events is not None and state in {"queued", "waking", "running"}:
+            entry.events.put(news)
+
+    def _teller(self, entry: Entry) -> Callable[[str], Awaitable[None]] | None:
+        if not entry.stream:
+            return None
+        door, client, id = entry.key
+
+        async def tell(text: str) -> None:
+            part = Part(door=door, client=client, id=id, index=entry.parts, text=text)
+            entry.parts += 1
+            if entry.events is None:
+                self._notices.tell(part)
+                return
+            async with asyncio.timeout(READER_STUCK_S):
+                await entry.events.put_part(part)
+
+        return tell
+
+    def _wake_j(self, entry: Entry, wake: LastWake) -> float | None:
+        return wake.energy_j if entry.accepted_s < wake.woke_s else 0.0
+
+    def _end(
+        self,
+        entry: Entry,
+        served: Served | None,
+        error: ApplianceError | None,
+        energy: EnergyShare | None,
+        wake: LastWake,
+    ) -> None:
+        """Commit the outcome; whoever waits learns of it."""
+        entry.ended = True
+        row = self._line(entry, served, error, energy, wake)
+        if served is not None and energy is not None:
+            payload = answers.answer(
+                entry.id,
+                self._alias,
+                entry.form,
+                served,
+                energy,
+                Timing(
+                    queued_s=row.queued_s or 0.0,
+                    wake_s=row.wake_s or 0.0,
+                    ttft_s=row.ttft_s,
+                    total_s=row.total_s or 0.0,
+                ),
+            )
+        else:
+            assert error is not None
+            payload = answers.failure(entry.id, error)
+        if entry.events is not None:
+            entry.events.put(error or payload)
+
+        def commit(db: Database) -> bool:
+            if entry.seq is not None and not inbox.finish(
+                db, entry.seq, answer=payload, code=row.error, at=row.ended_at
+            ):
+                return False
+            ledger.add(db, row)
+            return True
+
+        def committed(first: bool) -> None:
+            if first:
+                self.tell(entry, "failed" if error else "done", code=row.error)
+                self._notices.tell(OutboxReady(entry.key[0]))
+
+        self._journal.put(commit, committed)
+
+    def _line(
+        self,
+        entry: Entry,
+        served: Served | None,
+        error: ApplianceError | None,
+        energy: EnergyShare | None,
+        wake: LastWake,
+    ) -> ledger.RequestLine:
+        door, client, id = entry.key
+        began_s = entry.accepted_s
+        started = entry.started_s
+        usage = served.usage if served else None
+        first_s = served.first_token_s if served else None
+        return ledger.RequestLine(
+            request=entry.seq,
+            id=id,
+            door=door,
+            client=client,
+            engine=self._alias,
+            device=self._books.device,
+            model=self._alias,
+            klass=entry.klass,
+            state="failed" if error else "done",
+            error=error.code if error else None,
+            accepted_at=entry.accepted_at,
+            started_at=entry.started_at,
+            ended_at=iso(self._clock.utc()),
+            queued_s=None if started is None else started - began_s,
+            wake_s=None if started is None else max(0.0, wake.woke_s - began_s),
+            ttft_s=None if first_s is None else first_s - began_s,
+            total_s=self._clock.now() - began_s,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            attempts=entry.attempts,
+            marginal_j=energy.marginal_j if energy else None,
+            wake_j=energy.wake_j if energy else None,
+            energy_source=energy.source if energy else None,
+            quality=energy.quality if energy else None,
+        )

@@ -1,0 +1,115 @@
+"""The command `wattnap`: parses and prints, decides nothing.
+
+Commands live in `appliance.commands`; their modules import nothing heavy, so
+that `--help` is quick. Every error is one line on stderr, and its kind is the
+exit code (sysexits.h).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from appliance.commands import power, prompts, records, service
+from appliance.errors import ApplianceError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+
+def version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """`--version`: of the installed package."""
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib import metadata
+
+    try:
+        found = metadata.version("wattnap")
+    except metadata.PackageNotFoundError:
+        found = "(not installed)"
+    click.echo(f"wattnap {found}")
+    ctx.exit()
+
+
+class Grouped(click.Group):
+    """Lists its commands by what they are for, in the order they are needed."""
+
+    sections = (
+        ("Serve", ("run", "demo", "config")),
+        ("Prompts", ("ask", "submit", "answer", "cancel")),
+        ("Power", ("status", "wake", "rest")),
+        ("Log", ("requests", "energy", "wakes")),
+    )
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in self.sections:
+            rows = [(name, self.commands[name].get_short_help_str(70)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    metavar="FILE",
+    envvar="WATTNAP_CONFIG",
+    help="Configuration to use instead of /etc/wattnap/wattnap.toml. Also: WATTNAP_CONFIG.",
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=version,
+    help="Print the version.",
+)  # fmt: skip
+@click.pass_context
+def wattnap(ctx: click.Context, config: str | None) -> None:
+    """Answer prompts, and spend almost nothing while nobody asks.
+
+    A daemon wakes a language model when a prompt arrives, answers, lets it rest
+    when it is idle, and logs every request and joule.
+
+    \b
+    Try it:    wattnap demo --help
+    Ask:       wattnap ask "Why is the sky blue?"
+    The bill:  wattnap energy
+
+    Commands that read take --json and print one line. Exit codes: 0 fine ·
+    64 wrong usage · 65 the request is wrong · 69 the daemon is not there ·
+    70 it failed · 75 try again later · 78 the configuration is wrong ·
+    130 interrupted.
+    """
+    ctx.obj = config
+
+
+for module in (service, prompts, power, records):
+    for command in module.COMMANDS:
+        wattnap.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit code; never raises for what a user can cause."""
+    try:
+        result = wattnap.main(arguments, prog_name="wattnap", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return os.EX_USAGE
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "wattnap"
+        return _failed(f"{error.format_message()} See `{command} --help`.", os.EX_USAGE)
+    except click.ClickException as error:
+        return _failed(error.format_message(), os.EX_NOINPUT)
+    except ApplianceError as error:
+        return _failed(str(error), error.exit_status)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough. Python must not try again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return os.EX_IOERR
+    return result if isinstance(result, int) else os.EX_OK
+
+
+def _failed(message: str, status: int) -> int:
+    click.echo(f"wattnap: {' '.join(message.split())}", err=True)
+    return status

@@ -1,0 +1,42 @@
+"""Options that several commands share, and how they print."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from appliance.config import Config
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+as_json = click.option("--json", "json_", is_flag=True, help="Print one line of JSON.")
+
+
+def with_config(command: Command) -> Command:
+    """Give the command `config`, from its own `--config` or the one before its name."""
+
+    @click.option("--config", "path", metavar="FILE", help="As `wattnap --config FILE`.")
+    @click.pass_obj
+    @functools.wraps(command)
+    def found(outer: str | None, path: str | None, **others: Any) -> Any:  # the command's own
+        return command(config=load(path or outer), **others)
+
+    return found  # type: ignore[return-value]  # click's decorators change the signature
+
+
+def load(path: str | None) -> Config:
+    """Raises ConfigError."""
+    from appliance.config import find
+
+    return find(path)
+
+
+def print_json(value: object) -> None:
+    """One line on stdout, in UTF-8 whatever the terminal's encoding is."""
+    import msgspec
+
+    click.echo(msgspec.json.encode(value))

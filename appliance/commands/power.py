@@ -1,0 +1,112 @@
+"""status, wake, rest: what the machine does, and the operator's word in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from appliance.commands.options import as_json, print_json, with_config
+
+if TYPE_CHECKING:
+    from appliance.config import Config
+    from appliance.socket_client import Event
+
+DEPTHS = ("awake", "light", "parked", "stopped", "off")
+
+
+@click.command()
+@as_json
+@with_config
+def status(config: Config, json_: bool) -> None:
+    """Say whether it is awake, what waits, and what today has cost.
+
+    \b
+    wattnap status
+    wattnap status --json | jq .depth
+
+    Exit codes: 0 the daemon runs · 69 it does not.
+    """
+    told = _tell(config, "status")["status"]
+    if json_:
+        print_json(told)
+        return
+    for line in describe(told):
+        click.echo(line)
+
+
+@click.command()
+@click.option(
+    "--keep-warm", "keep_warm_s", metavar="S", type=click.FloatRange(min=0, max=30 * 86400),
+    default=0.0, help="Stay awake for at least S seconds.",
+)  # fmt: skip
+@as_json
+@with_config
+def wake(config: Config, json_: bool, keep_warm_s: float) -> None:
+    """Wake the engine now, before the first prompt comes.
+
+    Returns at once; `wattnap status` tells when it has arrived.
+
+    \b
+    wattnap wake --keep-warm 3600
+
+    Exit codes: 0 told · 69 no daemon.
+    """
+    _tell(config, "wake", keep_warm_s=keep_warm_s)
+    _confirm(json_, "waking")
+
+
+@click.command()
+@click.argument("depth", required=False, type=click.Choice(DEPTHS[1:]))
+@as_json
+@with_config
+def rest(config: Config, json_: bool, depth: str | None) -> None:
+    """Let the engine rest as soon as nothing waits or runs.
+
+    DEPTH is how deep: light, parked, stopped or off, where this machine offers
+    it; without it, as deep as it goes.
+
+    \b
+    wattnap rest
+    wattnap rest off
+
+    Exit codes: 0 told · 65 this machine does not offer that depth · 69 no daemon.
+    """
+    _tell(config, "rest", depth=depth)
+    _confirm(json_, "going to rest")
+
+
+COMMANDS = (status, wake, rest)
+
+
+def _tell(config: Config, op: str, **fields: object) -> Event:
+    from appliance.socket_client import Daemon
+
+    with Daemon(config.socket_path) as daemon:
+        return daemon.ask(op, **fields)
+
+
+def _confirm(json_: bool, words: str) -> None:
+    if json_:
+        print_json({"ok": True})
+    else:
+        click.echo(words)
+
+
+def describe(told: dict[str, Any]) -> list[str]:
+    """The status for people. What is not known is not mentioned."""
+    state, depth = told["state"], told["depth"]
+    where = state if depth in {state, "awake"} else f"{state}, {depth}"
+    version = f" (vLLM {told['version']})" if told.get("version") else ""
+    since = f" since {told['since']}" if told.get("since") else ""
+    lines = [f"{where}{since} · engine {told['engine']}{version}"]
+    load = f"{told['waiting']} waiting, {told['running']} running"
+    expected_s = told.get("expected_wake_s")
+    wake_ = f" · a wake takes about {expected_s:.0f} s" if expected_s and state != "awake" else ""
+    lines.append(load + wake_)
+    if told.get("failure"):
+        lines.append(f"last failure: {told['failure']}")
+    energy = told.get("energy") or {}
+    if energy.get("today_j") is not None:
+        lines.append(f"{energy['today_j']:.0f} J today ({energy.get('source')})")
+    return lines

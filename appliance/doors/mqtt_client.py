@@ -1,0 +1,344 @@
+"""One connection to the broker.
+
+A `Connection` is used once; the next one is a new object with new clients below it,
+because theirs keep messages of the old one. An acknowledgement only goes out on the
+connection that brought its message. Nothing here ever reconnects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiomqtt
+from paho.mqtt import client as paho
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.exception import MalformedPacket
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties as PahoProperties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from appliance.doors import mqtt_socket
+from appliance.doors.mqtt_message import Message, Properties
+from appliance.doors.mqtt_paho import QuietClient, Terms, our_message, paho_properties, salvage
+
+WINDOW = 64
+"""Publishes under way at once; fewer if the broker says so."""
+
+MAX_UNFINISHED = 256
+MAX_UNFINISHED_BYTES = 16 * 1024 * 1024
+"""Messages and payload in work; beyond them nothing is read. Our own bound, because
+Mosquitto 2.0.11 overruns any Receive Maximum above 1 from the first acknowledgement on."""
+
+MAX_UNSENT_BYTES = 256 * 1024
+FAILURE = 0x80
+BAD_CREDENTIALS, NOT_AUTHORIZED, SESSION_TAKEN_OVER = 0x86, 0x87, 0x8E
+
+
+class ConnectionEnded(Exception):
+    """No connection, or none any more. `code` is the broker's reason, if it told one."""
+
+    def __init__(self, reason: str, code: int = 0) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class NotTaken(Exception):
+    """The broker answered a publish with no; `code` says why (MQTT 5.0, 3.4.2.1)."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"{ReasonCode(PacketTypes.PUBACK, identifier=code)} (0x{code:02x})")
+        self.code = code
+
+
+Take = Callable[["Connection", Message], None]
+
+
+@contextlib.asynccontextmanager
+async def connected(terms: Terms, take: Take) -> AsyncIterator[Connection]:
+    """A connection; `take` is called with each message, from the first moment on.
+
+    Left without `disconnect()`, it is cut, and the broker publishes the will.
+
+    Raises ConnectionEnded if there is none within `connect_timeout_s`.
+    """
+    connection = Connection(terms, take)
+    try:
+        await connection.open()
+        yield connection
+    finally:
+        connection.cut("left")
+
+
+class Connection:
+    """See `connected`. `ended` is done when it has ended, with the reason.
+
+    session_present   the broker still had our session
+    max_packet_bytes  the most that the broker takes
+    settled           numbers of messages whose acknowledgement it has certainly handled
+    """
+
+    def __init__(self, terms: Terms, take: Take) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[ConnectionEnded] = self._loop.create_future()
+        self.session_present = False
+        self.max_packet_bytes = 268_435_455  # MQTT's own
+        self.settled: set[int] = set()
+        self._terms, self._take = terms, take
+        self._greeted: asyncio.Future[None] = self._loop.create_future()
+        self._sent: dict[int, tuple[asyncio.Future[int | None], set[int]]] = {}
+        self._acked: set[int] = set()
+        self._unfinished = self._unfinished_bytes = self._unsent_bytes = 0
+        self._paused = False
+        self._roomy = asyncio.Event()
+        self._roomy.set()
+        self._watch: asyncio.TimerHandle | None = None
+        self._last_taken_s = 0.0
+        self._client = QuietClient(terms)
+        self._client.on_drained = self._on_drained
+        self._paho = self._client.paho
+        self._paho.on_connect = self._on_connect
+        self._paho.on_disconnect = self._on_disconnect
+        self._paho.on_message = lambda _client, _data, message: self._on(our_message(message))
+        self._paho.on_publish = self._on_publish
+        self._decode_message = self._paho._handle_publish  # noqa: SLF001
+        self._paho._handle_publish = self._on_packet  # type: ignore[method-assign]  # noqa: SLF001
+
+    async def open(self) -> None:
+        """Raises ConnectionEnded."""
+        terms = self._terms
+        try:
+            async with asyncio.timeout(terms.connect_timeout_s):
+                sock = await mqtt_socket.connect(terms.host, terms.port, terms.tls)
+                self._client.connect_over(sock)
+                await self._greeted
+        except TimeoutError:
+            raise ConnectionEnded(f"no answer within {terms.connect_timeout_s:g} s") from None
+        except OSError as error:
+            raise ConnectionEnded(str(error)) from error
+
+    async def raise_when_ended(self) -> None:
+        """Raises ConnectionEnded, sooner or later."""
+        raise await asyncio.shield(self.ended)
+
+    async def subscribe(self, filters: tuple[str, ...]) -> None:
+        """With QoS 1. With MQTT 5, what was retained comes to a new subscription only.
+
+        Raises ConnectionEnded if one is refused.
+        """
+        options = SubscribeOptions(
+            qos=1,
+            retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
+            retainAsPublished=True,
+        )
+        how: Any = options if self._terms.is_v5 else 1  # paho takes either, by version
+        try:
+            granted = await self._client.subscribe([(each, how) for each in filters])
+        except aiomqtt.MqttError as error:
+            raise ConnectionEnded(f"subscribing: {error}") from error
+        for each, code in zip(filters, granted, strict=True):
+            value = code if isinstance(code, int) else code.value
+            if value >= FAILURE:
+                raise ConnectionEnded(f"we may not subscribe to {each}: {code}", value)
+
+    def post(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        properties: Properties | None = None,
+    ) -> asyncio.Future[int | None]:
+        """Send, after all that was sent before, and do not wait.
+
+        The result is the broker's reason code, a no from FAILURE on; None if the
+        connection ended before it answered. With QoS 0, 0 at once.
+        """
+        taken: asyncio.Future[int | None] = self._loop.create_future()
+        if self.ended.done():
+            taken.set_result(None)
+            return taken
+        told = paho_properties(properties) if properties and self._terms.is_v5 else None
+        info = self._paho.publish(topic, payload, qos, retain, told)
+        self._unsent_bytes += len(payload) + len(topic) + 64
+        if qos == 0:
+            taken.set_result(0)
+        else:
+            self._expect(info.mid, taken)
+        self._note_room()
+        return taken
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        properties: Properties | None = None,
+    ) -> None:
+        """Send, and return when the broker has taken it.
+
+        Raises NotTaken, ConnectionEnded.
+        """
+        code = await self.post(topic, payload, qos=qos, retain=retain, properties=properties)
+        if code is None:
+            raise await asyncio.shield(self.ended)
+        if code >= FAILURE:
+            raise NotTaken(code)
+
+    async def room(self) -> None:
+        """Return when little enough is under way to say what nobody waits for."""
+        await self._roomy.wait()
+
+    def acknowledge(self, message: Message) -> None:
+        """Its message is in our care. Dropped if the connection has ended: it comes again."""
+        if message.qos and not self.ended.done():
+            self._paho.ack(message.mid, 1)
+            self._acked.add(message.mid)
+
+    def finished(self, message: Message) -> None:
+        """Make room for another one. To be called once for each message taken."""
+        self._unfinished -= 1
+        self._unfinished_bytes -= len(message.payload)
+        if self._paused and not self._has_much(0.5):
+            self._paused = False
+            self._client.resume_reading()
+
+    async def disconnect(self) -> None:
+        """Say goodbye: the broker keeps our session, and does not publish the will."""
+        self._paho.disconnect()
+        await asyncio.shield(self.ended)
+
+    def cut(self, reason: str) -> None:
+        """End it now. Idempotent."""
+        self._paho._sock_close()  # noqa: SLF001 - without a DISCONNECT, which may not get through
+        self._end(ConnectionEnded(reason))
+
+    def _end(self, reason: ConnectionEnded) -> None:
+        if self.ended.done():
+            return
+        self.ended.set_result(reason)
+        if not self._greeted.done():
+            self._greeted.set_exception(reason)
+            self._greeted.exception()  # seen, whether anybody still waits for it or not
+        if self._watch is not None:
+            self._watch.cancel()
+        for taken, _ in self._sent.values():
+            if not taken.done():
+                taken.set_result(None)
+        self._roomy.set()
+
+    def _on_connect(
+        self,
+        _client: paho.Client,
+        _data: Any,
+        flags: paho.ConnectFlags,
+        code: ReasonCode,
+        properties: PahoProperties | None,
+    ) -> None:
+        if code.is_failure:
+            self._end(ConnectionEnded(f"the broker refused us: {code}", code.value))
+            return
+        self.session_present = flags.session_present
+        if self._terms.is_v5:
+            self._paho._max_inflight_messages = min(  # noqa: SLF001 - nothing is under way yet
+                WINDOW, getattr(properties, "ReceiveMaximum", WINDOW)
+            )
+            self.max_packet_bytes = getattr(properties, "MaximumPacketSize", self.max_packet_bytes)
+        if not self._greeted.done():
+            self._greeted.set_result(None)
+
+    def _on_disconnect(
+        self,
+        _client: paho.Client,
+        _data: Any,
+        flags: paho.DisconnectFlags,
+        code: ReasonCode,
+        _properties: PahoProperties | None,
+    ) -> None:
+        by_broker = flags.is_disconnect_packet_from_server
+        self._end(ConnectionEnded(str(code), code.value if by_broker else 0))
+
+    def _on_packet(self) -> MQTTErrorCode:
+        """Let paho decode a message; take note of one that it cannot decode.
+
+        paho would cut the connection, the broker would send it again, and so on for
+        ever: one text property with U+FEFF in it, which Mosquitto lets pass, would
+        keep everybody out.
+        """
+        try:
+            return self._decode_message()
+        except MalformedPacket as error:
+            packet = self._paho._in_packet  # noqa: SLF001
+            self._on(salvage(packet["command"], bytes(packet["packet"]), str(error)))
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _on(self, message: Message) -> None:
+        # The broker has given its number away anew.
+        self._acked.discard(message.mid)
+        self.settled.discard(message.mid)
+        self._unfinished += 1
+        self._unfinished_bytes += len(message.payload)
+        if not self._paused and self._has_much(1.0):
+            self._paused = True
+            self._client.pause_reading()
+        self._take(self, message)
+
+    def _has_much(self, share: float) -> bool:
+        return (
+            self._unfinished >= MAX_UNFINISHED * share
+            or self._unfinished_bytes >= MAX_UNFINISHED_BYTES * share
+        )
+
+    def _on_publish(
+        self,
+        _client: paho.Client,
+        _data: Any,
+        mid: int,
+        code: ReasonCode,
+        _properties: PahoProperties,
+    ) -> None:
+        if mid not in self._sent:  # QoS 0
+            return
+        taken, acked = self._sent.pop(mid)
+        self._last_taken_s = self._loop.time()
+        self.settled |= acked
+        if not taken.done():  # nobody may wait for it any more
+            taken.set_result(code.value)
+        self._note_room()
+
+    def _on_drained(self) -> None:
+        self._unsent_bytes = 0
+        self._note_room()
+
+    def _note_room(self) -> None:
+        if self._unsent_bytes > MAX_UNSENT_BYTES or len(self._sent) > 4 * WINDOW:
+            self._roomy.clear()
+        else:
+            self._roomy.set()
+
+    def _expect(self, mid: int, taken: asyncio.Future[int | None]) -> None:
+        """Once this is taken, all that we acknowledged before it has been handled."""
+        if not self._sent:
+            self._last_taken_s = self._loop.time()
+        acked, self._acked = self._acked, set()
+        self._sent[mid] = (taken, acked)
+        if self._watch is None:
+            self._watch_publishes()
+
+    def _watch_publishes(self) -> None:
+        """Cut a connection whose broker takes nothing: paho itself would wait for two pings."""
+        self._watch = None
+        if not self._sent:
+            return
+        limit_s = self._terms.publish_timeout_s
+        left_s = self._last_taken_s + limit_s - self._loop.time()
+        if left_s <= 0:
+            self.cut(f"the broker has taken nothing for {limit_s:g} s")
+        else:
+            self._watch = self._loop.call_later(left_s, self._watch_publishes)

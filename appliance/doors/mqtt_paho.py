@@ -1,0 +1,196 @@
+"""The clients below a connection: aiomqtt 2.5.1 over paho 2.2.0, and what they call things.
+
+Both are pinned: their private parts that we use are listed in docs/decisions/0006.
+"""
+
+from __future__ import annotations
+
+import ssl
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import aiomqtt
+from msgspec import Struct
+from paho.mqtt import client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties as PahoProperties
+
+from appliance.doors.mqtt_message import Message, Properties
+
+RECEIVE_MAXIMUM = 128
+WILL_DELAY_S = 3
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """How to connect. The will is retained."""
+
+    host: str
+    port: int
+    is_v5: bool
+    identifier: str
+    username: str
+    password: str
+    tls: ssl.SSLContext | None
+    keep_alive_s: int
+    session_expiry_s: int
+    connect_timeout_s: float
+    publish_timeout_s: float
+    max_packet_bytes: int
+    will_topic: str
+    will_payload: bytes
+
+
+class QuietClient(aiomqtt.Client):
+    """aiomqtt without its thread, its task per tick, and its writes to closed sockets.
+
+    As shipped it hands socket events to the loop with call_soon_threadsafe. A
+    socket that closes meanwhile leaves a writer behind that nobody removes, under a
+    number that the next socket may have. We are on the loop already.
+    """
+
+    on_drained: Callable[[], None]
+    """All that was to be sent has been."""
+
+    _tick_due: Any = None  # asyncio.TimerHandle, uvloop's or asyncio's
+
+    def __init__(self, terms: Terms) -> None:
+        v5 = terms.is_v5
+        will = aiomqtt.Will(
+            terms.will_topic,
+            terms.will_payload,
+            qos=1,
+            retain=True,
+            properties=_will_properties() if v5 else None,
+        )
+        super().__init__(
+            terms.host,
+            terms.port,
+            identifier=terms.identifier,
+            username=terms.username or None,
+            password=terms.password or None,
+            protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
+            clean_session=None if v5 else False,
+            clean_start=False if v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            properties=_connect_properties(terms) if v5 else None,
+            keepalive=terms.keep_alive_s,
+            timeout=terms.connect_timeout_s,
+            max_inflight_messages=20,  # Mosquitto's own, for brokers that do not say
+            will=will,
+        )
+        self.paho = self._client
+        self.paho.manual_ack_set(True)
+
+    def connect_over(self, sock: Any) -> None:
+        """Send CONNECT. `sock` is connected, and paho's from now on."""
+        # paho's own way would block the loop, or need a thread that goes on
+        # connecting, under our name, after we were cancelled.
+        self.paho._create_socket = lambda: sock  # type: ignore[method-assign]  # noqa: SLF001
+        self._client_connect()
+
+    def read(self) -> None:
+        self.paho.loop_read()
+        sock = self.paho.socket()
+        while isinstance(sock, ssl.SSLSocket) and self.paho.socket() and sock.pending():
+            self.paho.loop_read()  # decrypted already: the loop would not tell of it
+
+    def pause_reading(self) -> None:
+        if sock := self.paho.socket():
+            self._loop.remove_reader(sock.fileno())
+
+    def resume_reading(self) -> None:
+        if sock := self.paho.socket():
+            self._loop.add_reader(sock.fileno(), self.read)
+            self._loop.call_soon(self.read)  # TLS may hold some, decrypted
+
+    def _on_socket_open(self, _client: paho.Client, _data: Any, sock: Any) -> None:
+        self._loop.add_reader(sock.fileno(), self.read)
+        self._tick()
+
+    def _on_socket_close(self, _client: paho.Client, _data: Any, sock: Any) -> None:
+        self._loop.remove_reader(sock.fileno())
+        if self._tick_due is not None:
+            self._tick_due.cancel()
+
+    def _on_socket_register_write(self, client: paho.Client, _data: Any, sock: Any) -> None:
+        self._loop.add_writer(sock.fileno(), client.loop_write)
+
+    def _on_socket_unregister_write(self, _client: paho.Client, _data: Any, sock: Any) -> None:
+        self._loop.remove_writer(sock.fileno())
+        self.on_drained()
+
+    def _tick(self) -> None:
+        """Let paho ping, and miss pings. It is late by a tick at most: the broker waits
+        for 1.5 times the interval (MQTT 5.0, 3.1.2.10)."""
+        if self.paho.loop_misc() == paho.MQTT_ERR_SUCCESS:
+            after_s = max(1.0, self.paho.keepalive / 6)
+            self._tick_due = self._loop.call_later(after_s, self._tick)
+
+
+def _connect_properties(terms: Terms) -> PahoProperties:
+    properties = PahoProperties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = terms.session_expiry_s
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
+    properties.MaximumPacketSize = terms.max_packet_bytes
+    return properties
+
+
+def _will_properties() -> PahoProperties:
+    """A short interruption is not worth telling everybody."""
+    properties = PahoProperties(PacketTypes.WILLMESSAGE)
+    properties.WillDelayInterval = WILL_DELAY_S
+    return properties
+
+
+def paho_properties(properties: Properties) -> PahoProperties:
+    told = PahoProperties(PacketTypes.PUBLISH)
+    if properties.content_type:
+        told.ContentType = properties.content_type
+    if properties.correlation is not None:
+        told.CorrelationData = properties.correlation
+    if properties.user:
+        told.UserProperty = list(properties.user)
+    return told
+
+
+def our_message(message: paho.MQTTMessage) -> Message:
+    try:
+        topic, unreadable = message.topic, ""
+    except UnicodeDecodeError as error:
+        topic, unreadable = "", f"the topic is not UTF-8: {error}"
+    return Message(
+        topic=topic,
+        payload=bytes(message.payload),
+        qos=message.qos,
+        mid=message.mid,
+        retained=bool(message.retain),
+        redelivered=bool(message.dup),
+        properties=_our_properties(message.properties),
+        unreadable=unreadable,
+    )
+
+
+def salvage(command: int, packet: bytes, problem: str) -> Message:
+    """Of a PUBLISH whose properties cannot be read: what stands before them (MQTT 5.0, 3.3.2)."""
+    (length,) = struct.unpack_from("!H", packet)
+    qos = (command & 0x06) >> 1
+    mid = struct.unpack_from("!H", packet, 2 + length)[0] if qos else 0
+    return Message(
+        topic=packet[2 : 2 + length].decode(errors="replace"),
+        payload=b"",
+        qos=qos,
+        mid=mid,
+        retained=bool(command & 1),
+        redelivered=bool(command & 8),
+        unreadable=problem,
+    )
+
+
+def _our_properties(given: PahoProperties | None) -> Properties:
+    correlation = getattr(given, "CorrelationData", None)
+    return Properties(
+        response_topic=getattr(given, "ResponseTopic", None),
+        correlation=None if correlation is None else bytes(correlation),
+        expiry_s=getattr(given, "MessageExpiryInterval", None),
+        user=tuple((name, value) for name, value in getattr(given, "UserProperty", ())),
+    )

@@ -1,0 +1,312 @@
+"""The desk that all doors share: what may be asked of the appliance.
+
+A durable request is in the roster only after its commit. Where the engine is
+awake and has a place, it is committed as running already: one commit between
+the sender and the engine, not two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from appliance import inbox, ledger
+from appliance.clock import Clock, iso, seconds_between
+from appliance.desk import Answer, Delivery, Outgoing, Receipt
+from appliance.errors import (
+    ApplianceError,
+    BadRequest,
+    Cancelled,
+    Conflict,
+    InboxFull,
+    Interrupted,
+    StorageFailed,
+    UnknownModel,
+)
+from appliance.ids import new_id
+from appliance.inbox import Instant, Waiting
+from appliance.lifecycle import State
+from appliance.notices import Notices, OutboxReady, Part, Progress
+from appliance.replies import LiveReply
+from appliance.request import Request
+from appliance.roster import Entry, Roster
+from appliance.store import Store
+from appliance.supervisor import Supervisor
+from policies.ladder import Depth
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Implements `appliance.desk.Desk`."""
+
+    def __init__(
+        self,
+        *,
+        alias: str,
+        device: str,
+        store: Store,
+        roster: Roster,
+        supervisor: Supervisor,
+        notices: Notices,
+        clock: Clock,
+        max_waiting: int,
+    ) -> None:
+        self.notices = notices
+        self._alias, self._device = alias, device
+        self._store = store
+        self._roster = roster
+        self._supervisor = supervisor
+        self._clock = clock
+        self._max_waiting = max_waiting
+        self._accepting = 0
+
+    async def recover(self) -> list[Entry]:
+        """At start-up: everything unfinished, to be put into the roster again."""
+        broken_off = await self._store.write(inbox.recover)
+        now = self._instant()
+        entries = []
+        for row in await self._store.read(inbox.unfinished):
+            deadline_at_s, restarted = _deadline(row, now)
+            if restarted:
+                log.warning("%s: its %g s count again from now", row.id, row.deadline_s)
+                await self._store.write(partial(inbox.restart_deadline, seq=row.seq, when=now))
+            accepted_s = _accepted_s(row, now)
+            entries.append(_entry_of(row, accepted_s=accepted_s, deadline_at_s=deadline_at_s))
+        if entries:
+            log.info("%d requests wait; %d of them were running", len(entries), broken_off)
+        return entries
+
+    async def accept(
+        self, request: Request, *, reply_to: bytes | None = None, delivery: Delivery | None = None
+    ) -> Receipt:
+        self._check(request)
+        if self._supervisor.machine.state is State.CLOSED:
+            raise Interrupted
+        if len(self._roster) + self._accepting >= self._max_waiting:
+            raise InboxFull(self._max_waiting, self._retry_after_s())
+        now, id = self._instant(), request.id or new_id(self._clock)
+        entry = self._entry(request, id, now)
+        direct = self._supervisor.has_place() and self._roster.find(entry.key) is None
+        if direct:
+            self._supervisor.occupy(entry)
+        self._accepting += not direct
+        write = self._store.write(
+            partial(
+                inbox.accept,
+                request=request,
+                id=id,
+                engine=self._alias,
+                when=now,
+                running=direct,
+                reply_to=reply_to,
+                delivery=delivery,
+            )
+        )
+        # What follows the commit must follow it even if the sender is gone by then.
+        write.add_done_callback(partial(self._committed, entry, direct=direct))
+        return await asyncio.shield(write)
+
+    def _committed(self, entry: Entry, write: asyncio.Future[Receipt], *, direct: bool) -> None:
+        self._accepting -= not direct
+        if write.exception() is not None or write.result().repeated:
+            if direct:
+                self._supervisor.withdraw(entry)
+            if write.exception() is None and write.result().answer is not None:
+                self.notices.tell(OutboxReady(entry.key[0]))
+            return
+        entry.seq = write.result().seq
+        door, client, id = entry.key
+        self.notices.tell(Progress(door=door, client=client, id=id, state="queued"))
+        if direct:
+            entry.claimed, entry.attempts = True, 1
+            self._supervisor.begin(entry)
+            return
+        entry.body = None  # it is in the database; many may wait
+        if self._supervisor.machine.state is not State.CLOSED:
+            self._supervisor.arrived(entry)
+
+    @asynccontextmanager
+    async def call(self, request: Request) -> AsyncIterator[AsyncIterator[Progress | Part | Answer]]:
+        self._check(request)
+        if len(self._roster) + self._accepting >= self._max_waiting:
+            raise InboxFull(self._max_waiting, self._retry_after_s())
+        entry = self._entry(request, request.id or new_id(self._clock), self._instant())
+        if self._roster.find(entry.key) is not None:
+            raise Conflict(entry.id)
+        entry.events = LiveReply()
+        door, client, id = entry.key
+        entry.events.put(Progress(door=door, client=client, id=id, state="queued"))
+        self._supervisor.arrived(entry)
+        try:
+            yield _told(entry.events)
+        finally:
+            self._supervisor.drop(entry, Cancelled())
+
+    async def refused(self, door: str, client: str, id: str | None, error: ApplianceError) -> None:
+        at = iso(self._clock.utc())
+        row = ledger.RequestLine(
+            request=None,
+            id=id,
+            door=door,
+            client=client,
+            engine=self._alias,
+            device=self._device,
+            model=self._alias,
+            klass=None,
+            state="refused",
+            error=error.code,
+            accepted_at=at,
+            ended_at=at,
+        )
+        try:
+            await self._store.write(partial(ledger.add, row=row))
+        except StorageFailed as failure:
+            log.warning("a refusal (%s) is not in the ledger: %s", error.code, failure)
+
+    async def find(self, door: str, client: str, id: str) -> Receipt | None:
+        return await self._store.read(partial(inbox.find, door=door, client=client, id=id))
+
+    async def cancel(self, door: str, client: str, id: str) -> bool:
+        entry = self._roster.find((door, client, id))
+        # One whose commit is under way cannot be ended yet, and is not known to its sender.
+        if entry is None or (entry.seq is None and entry.events is None):
+            return False
+        return self._supervisor.drop(entry, Cancelled())
+
+    async def outgoing(self, door: str, after: int, limit: int) -> Sequence[Outgoing]:
+        return await self._store.read(
+            partial(inbox.outgoing, door=door, after=after, limit=limit)
+        )
+
+    async def delivered(self, numbers: Sequence[int], *, settled_mids: Sequence[int] = ()) -> None:
+        await self._store.write(
+            partial(inbox.delivered, numbers=list(numbers), settled_mids=list(settled_mids))
+        )
+
+    async def session_lost(self) -> None:
+        await self._store.write(inbox.session_lost)
+
+    def wake(self, keep_warm_s: float = 0.0) -> None:
+        self._supervisor.wake(keep_warm_s)
+
+    def rest(self, depth: str | None = None) -> None:
+        offered = [rung.depth for rung in self._supervisor.ladder if rung.depth is not Depth.AWAKE]
+        if depth is None:
+            self._supervisor.rest(offered[-1])
+            return
+        for rung in offered:
+            if ledger.word(rung) == depth:
+                self._supervisor.rest(rung)
+                return
+        names = ", ".join(ledger.word(rung) for rung in offered)
+        raise BadRequest(f"depth {depth!r} is not offered here; offered: {names}")
+
+    def state(self) -> dict[str, Any]:
+        machine, load = self._supervisor.machine, self._roster.load
+        facts = self._supervisor.facts
+        return {
+            "state": machine.state.name.lower(),
+            "depth": ledger.word(machine.depth),
+            "since": self._supervisor.since,
+            "engine": self._alias,
+            "version": facts.version if facts else None,
+            "pids": list(facts.pids) if facts else [],
+            "waiting": load.waiting,
+            "running": load.running,
+            "expected_wake_s": round(self._supervisor.expected_wake_s, 1),
+            "failure": self._supervisor.failure,
+        }
+
+    async def energy(self) -> dict[str, Any]:
+        return await self._store.read(ledger.summary)
+
+    def _check(self, request: Request) -> None:
+        if request.model not in {None, self._alias}:
+            raise UnknownModel(request.model or "", (self._alias,))
+
+    def _retry_after_s(self) -> float:
+        awake = self._supervisor.machine.state is State.AWAKE
+        return 5.0 if awake else max(5.0, self._supervisor.expected_wake_s)
+
+    def _instant(self) -> Instant:
+        return Instant(
+            at=iso(self._clock.utc()),
+            boot_id=self._clock.boot_id,
+            boot_s=self._clock.now(),
+            synced=self._clock.synced(),
+        )
+
+    def _entry(self, request: Request, id: str, now: Instant) -> Entry:
+        deadline_s = request.deadline_s
+        return Entry(
+            key=(request.door, request.client, id),
+            form=request.form,
+            path=request.path,
+            stream=request.stream,
+            klass=request.klass,
+            priority=request.priority,
+            hops=request.hops,
+            accepted_at=now.at,
+            accepted_s=now.boot_s,
+            deadline_s=deadline_s,
+            deadline_at_s=None if deadline_s is None else now.boot_s + deadline_s,
+            body=request.body,
+        )
+
+
+async def _told(reply: LiveReply) -> AsyncIterator[Progress | Part | Answer]:
+    """Yield what a live caller sees; raise what it must be told."""
+    while True:
+        event = await reply.get()
+        if isinstance(event, ApplianceError):
+            raise event
+        if isinstance(event, bytes):
+            yield Answer(event)
+            return
+        yield event
+
+
+def _entry_of(row: Waiting, *, accepted_s: float, deadline_at_s: float | None) -> Entry:
+    return Entry(
+        key=(row.door, row.client, row.id),
+        form=row.form,
+        path=row.path,
+        stream=bool(row.stream),
+        klass=row.klass,
+        priority=row.priority,
+        hops=row.hops,
+        accepted_at=row.accepted_at,
+        accepted_s=accepted_s,
+        deadline_s=row.deadline_s,
+        deadline_at_s=deadline_at_s,
+        seq=row.seq,
+        attempts=row.attempts,
+        suspect=bool(row.suspect),
+    )
+
+
+def _accepted_s(row: Waiting, now: Instant) -> float:
+    """When it was accepted, on this boot's clock: negative if before the boot."""
+    if row.boot_id == now.boot_id:
+        return row.accepted_s
+    return now.boot_s - max(0.0, seconds_between(row.accepted_at, now.at))
+
+
+def _deadline(row: Waiting, now: Instant) -> tuple[float | None, bool]:
+    """(deadline on this boot's clock, whether it had to be restarted).
+
+    Within one boot the boot clock knows. Across boots only wall time does, and
+    only if it was right both times; else the deadline counts once more from now.
+    """
+    if row.deadline_s is None:
+        return None, False
+    if row.boot_id == now.boot_id:
+        return row.accepted_s + row.deadline_s, False
+    if row.synced and now.synced:
+        return _accepted_s(row, now) + row.deadline_s, False
+    return now.boot_s + row.deadline_s, True

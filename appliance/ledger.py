@@ -1,0 +1,122 @@
+"""What was done and what it cost: rows that are only ever added.
+
+Writing functions run in the store's writer thread, in the same transaction as
+the change they record. Reading is done through the views `requests`, `wakes`,
+`energy_by_depth` and `energy_by_day`, by us and by any other SQLite tool.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import asdict
+from sqlite_utils import Database
+
+from policies.ladder import Depth
+
+Line = Literal["serving", "idle", "entering", "waking"]
+
+
+class RequestLine(Struct, frozen=True, kw_only=True):
+    """One request's row. None: not measured, or it never came to that. See 0002_ledger.sql."""
+
+    request: int | None
+    id: str | None
+    door: str
+    client: str
+    engine: str
+    device: str
+    model: str
+    klass: str | None
+    state: Literal["done", "failed", "refused"]
+    error: str | None
+    accepted_at: str
+    ended_at: str
+    started_at: str | None = None
+    queued_s: float | None = None
+    wake_s: float | None = None
+    ttft_s: float | None = None
+    total_s: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    attempts: int = 0
+    marginal_j: float | None = None
+    wake_j: float | None = None
+    energy_source: str | None = None
+    quality: Literal["good", "low"] | None = None
+
+
+class Transition(Struct, frozen=True, kw_only=True):
+    """One climb to AWAKE, or one edge on the way down."""
+
+    engine: str
+    device: str
+    at: str
+    ended_at: str
+    from_depth: str
+    to_depth: str
+    cause: str
+    seconds: float
+    energy_j: float | None
+    source: str | None
+    outcome: Literal["ok", "failed"]
+    error: str | None = None
+
+
+class Spent(Struct, frozen=True, kw_only=True):
+    """What the meter counted over one stretch of doing one thing."""
+
+    engine: str
+    device: str
+    line: Line
+    depth: str
+    started_at: str
+    ended_at: str
+    seconds: float
+    energy_j: float | None
+    source: str | None
+
+
+def add(db: Database, row: RequestLine | Transition | Spent) -> None:
+    """Append one row to the table that it belongs to."""
+    table = {
+        RequestLine: "ledger_request",
+        Transition: "ledger_transition",
+        Spent: "ledger_energy",
+    }[type(row)]
+    values = asdict(row)
+    if "klass" in values:
+        values["class"] = values.pop("klass")
+    names = ", ".join(values)
+    places = ", ".join(f":{name}" for name in values)
+    db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", values)  # noqa: S608 - our names
+
+
+def word(depth: Depth) -> str:
+    """A depth as it is stored, said and configured."""
+    return depth.name.lower()
+
+
+def summary(db: Database) -> dict[str, Any]:
+    """Joules of today (local) and of all time by depth; None where nothing was measured."""
+    today = db.execute(
+        "SELECT sum(energy_j), group_concat(DISTINCT source) FROM ledger_energy"
+        " WHERE date(started_at, 'localtime') = date('now', 'localtime')"
+    ).fetchone()
+    by_depth = db.execute("SELECT depth, sum(energy_j) FROM energy_by_depth GROUP BY depth")
+    return {
+        "today_j": today[0],
+        "source": today[1],
+        "by_depth_j": dict(by_depth.fetchall()),
+    }
+
+
+def last_wake_s(db: Database, engine: str) -> float | None:
+    """Seconds that the latest successful wake took."""
+    found = db.execute(
+        "SELECT seconds FROM ledger_transition"
+        " WHERE engine = ? AND to_depth = 'awake' AND outcome = 'ok' ORDER BY seq DESC LIMIT 1",
+        (engine,),
+    ).fetchone()
+    return None if found is None else float(found[0])

@@ -1,0 +1,240 @@
+"""What the machine is doing, and what it may do next.
+
+`step` is where that is decided, and nowhere else. It takes a machine, an event
+and the load, and gives back a machine and orders; it waits for nothing, reads
+no clock and touches no device. A (state, event) pair that has no rule is
+refused with ImpossibleEvent, and a test holds the list of the refused ones.
+
+The machine counts nothing. How many requests wait or run is the roster's to
+know; a second count here could only disagree with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from policies.ladder import Depth, next_edge
+
+
+class State(Enum):
+    AWAKE = auto()  # the engine can serve
+    SETTLING = auto()  # taking one edge down; cannot be recalled, only waited for
+    ASLEEP = auto()  # at rest
+    WAKING = auto()  # on the way up
+    FAILED = auto()  # the engine died or would not move; a retry is due
+    CLOSED = auto()  # the daemon is going away; nothing leads out
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """depth  where it rests; while SETTLING, where this edge leads
+    goal   where it was told to go: deeper than `depth` while edges are left,
+           AWAKE if somebody asked for that while it could not turn round
+    """
+
+    state: State = State.ASLEEP
+    depth: Depth = Depth.OFF
+    goal: Depth = Depth.OFF
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The roster, in two numbers, as it is when the event is handled.
+
+    Durable and live requests alike: nothing rests under a live stream.
+    """
+
+    waiting: int = 0
+    running: int = 0
+
+
+# Events: what happened. In the past tense, because they cannot fail.
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request is in the roster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A request left the roster, well or badly, or lost its place in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepDue:
+    """The timetable says: be at `depth` by now."""
+
+    depth: Depth
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAsked:
+    """The operator wants it awake."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestAsked:
+    """The operator wants it at `depth`, once nothing waits or runs."""
+
+    depth: Depth
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One edge down has been taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The engine can serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    """The engine died, or did not move in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The back-off after Broke has run out. `wanted`: its policy would have it awake."""
+
+    wanted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """SIGTERM, or the operator."""
+
+
+Event = (
+    Arrived
+    | Finished
+    | StepDue
+    | WakeAsked
+    | RestAsked
+    | Settled
+    | Woke
+    | Broke
+    | RetryDue
+    | Closed
+)
+
+# Effects: what to do now. In the imperative, each naming the answer it is owed.
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Climb from `depth` until the engine can serve. Owes Woke or Broke."""
+
+    depth: Depth
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Take the edge from `here` down to `depth`. Owes Settled or Broke."""
+
+    here: Depth
+    depth: Depth
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Hand to the engine what waits and has a place. Owes one Finished for each, or Broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Cancel what runs and let it wait again; what has failed too often is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeginIdle:
+    """Ask the policy for a timetable and follow it. Owes a StepDue for each step."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndIdle:
+    """Forget the timetable, if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """Cancel the move in progress and wait a while. Owes RetryDue."""
+
+
+Effect = Wake | Rest | Serve | Requeue | BeginIdle | EndIdle | BackOff
+Move = tuple[Machine, tuple[Effect, ...]]
+
+
+class ImpossibleEvent(Exception):
+    """This event cannot happen in this state: a bug in whoever posted it."""
+
+
+def step(m: Machine, event: Event, load: Load) -> Move:
+    """Return the next machine and the orders that take it there.
+
+    Raises ImpossibleEvent, and then nothing has changed: `m` is immutable.
+    """
+    busy = bool(load.waiting or load.running)
+    match m.state, event:
+        case State.CLOSED, _:
+            return m, ()
+        case _, Closed():
+            return replace(m, state=State.CLOSED), (EndIdle(),)
+
+        case State.AWAKE, Arrived():
+            return m, (EndIdle(), Serve())
+        case State.AWAKE, Finished():
+            # A place is free; where nothing may take it yet, Serve does nothing.
+            if load.waiting:
+                return m, (Serve(),)
+            return m, (() if load.running else (BeginIdle(),))
+        case State.AWAKE, (StepDue(depth=depth) | RestAsked(depth=depth)):
+            # A timer may fire in the same turn as an arrival. The request wins.
+            return (m, ()) if busy or depth is Depth.AWAKE else rest(m, depth)
+        case State.AWAKE, WakeAsked():
+            return m, (() if busy else (EndIdle(), BeginIdle()))
+
+        case State.ASLEEP, (Arrived() | WakeAsked() | StepDue(depth=Depth.AWAKE)):
+            return wake(m)
+        case State.ASLEEP, (StepDue(depth=depth) | RestAsked(depth=depth)):
+            return rest(m, depth) if depth > m.depth else (m, ())
+        case State.ASLEEP, Finished():
+            return m, ()  # it was cancelled before it could wake anything
+
+        case State.WAKING, Woke():
+            m = Machine(State.AWAKE, Depth.AWAKE, Depth.AWAKE)
+            return m, (Serve() if load.waiting else BeginIdle(),)
+        case State.SETTLING, Settled():
+            if load.waiting or m.goal is Depth.AWAKE:
+                return wake(m)
+            return rest(m, m.goal) if m.goal > m.depth else (replace(m, state=State.ASLEEP), ())
+        case State.FAILED, RetryDue(wanted=wanted):
+            if load.waiting or wanted or m.goal is Depth.AWAKE:
+                return wake(m)
+            return replace(m, state=State.ASLEEP), ()
+
+        case (State.SETTLING | State.FAILED), WakeAsked():
+            return replace(m, goal=Depth.AWAKE), ()
+        case (
+            (State.WAKING | State.SETTLING | State.FAILED),
+            (Arrived() | Finished() | StepDue() | RestAsked() | WakeAsked()),
+        ):
+            return m, ()  # the roster remembers the request; the next answer looks there
+        case ((State.AWAKE | State.ASLEEP | State.WAKING | State.SETTLING), Broke()):
+            # Whatever it was, it is now a cold start.
+            m = Machine(State.FAILED, Depth.OFF, Depth.OFF)
+            return m, (EndIdle(), Requeue(), BackOff())
+
+    raise ImpossibleEvent(f"{type(event).__name__} while {m}")
+
+
+def wake(m: Machine) -> Move:
+    return Machine(State.WAKING, m.depth, Depth.AWAKE), (EndIdle(), Wake(m.depth))
+
+
+def rest(m: Machine, goal: Depth) -> Move:
+    to = next_edge(m.depth, goal)
+    return Machine(State.SETTLING, to, goal), (Rest(m.depth, to),)

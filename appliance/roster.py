@@ -1,0 +1,160 @@
+"""Everything unfinished, durable and live, in memory: the one count of load.
+
+Bodies of durable requests stay in the database until they are claimed. Who is
+served next: those that ran when an engine died, one at a time, then by
+priority, then in order of arrival.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from appliance.lifecycle import Load
+from appliance.replies import LiveReply
+
+Key = tuple[str, str, str]
+"""(door, client, id)"""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Entry:
+    """One unfinished request.
+
+    seq            in the inbox; None for a live call
+    body           None until it is claimed
+    attempts       begun so far
+    suspect        it ran when an engine died: served alone
+    deadline_at_s  on the boot clock
+    parts          told so far in this attempt
+    events         a live call's: what its caller will see
+    ended          its one outcome is on its way to the database
+    """
+
+    key: Key
+    form: str
+    path: str
+    stream: bool
+    klass: str
+    priority: int
+    hops: int
+    accepted_at: str
+    accepted_s: float
+    deadline_s: float | None
+    deadline_at_s: float | None
+    seq: int | None = None
+    body: bytes | None = None
+    attempts: int = 0
+    suspect: bool = False
+    claimed: bool = False
+    started_at: str | None = None
+    started_s: float | None = None
+    parts: int = 0
+    events: LiveReply | None = None
+    last_failure: str = ""
+    ended: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.key[2]
+
+
+@dataclass(slots=True)
+class Roster:
+    """max_running  places for requests at the engine"""
+
+    max_running: int
+    _waiting: dict[Entry, None] = field(default_factory=dict)
+    _running: dict[Entry, None] = field(default_factory=dict)
+    _by_key: dict[Key, Entry] = field(default_factory=dict)
+    _queue: list[tuple[bool, int, int, Entry]] = field(default_factory=list)
+    _order: Iterator[int] = field(default_factory=count)
+    _deadlines: list[tuple[float, int, Entry]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._running)
+
+    @property
+    def load(self) -> Load:
+        return Load(len(self._waiting), len(self._running))
+
+    @property
+    def waiting(self) -> list[Entry]:
+        return list(self._waiting)
+
+    @property
+    def running(self) -> list[Entry]:
+        return list(self._running)
+
+    def find(self, key: Key) -> Entry | None:
+        return self._by_key.get(key)
+
+    def add(self, entry: Entry) -> None:
+        """It waits."""
+        self._enter(entry)
+        self._waiting[entry] = None
+        heapq.heappush(
+            self._queue, (not entry.suspect, entry.priority, next(self._order), entry)
+        )
+
+    def has_place(self) -> bool:
+        """A request that arrived now would run at once: nothing is before it."""
+        return not self._waiting and len(self._running) < self.max_running and not self._alone()
+
+    def occupy(self, entry: Entry) -> None:
+        """It runs, without having waited."""
+        self._enter(entry)
+        self._running[entry] = None
+
+    def take(self) -> list[Entry]:
+        """Those that may run now, next first; from here on they run."""
+        taken: list[Entry] = []
+        while self._queue and len(self._running) < self.max_running and not self._alone():
+            entry = self._queue[0][-1]
+            if entry in self._waiting:
+                if entry.suspect and self._running:
+                    break  # it waits for an empty engine
+                del self._waiting[entry]
+                self._running[entry] = None
+                taken.append(entry)
+            heapq.heappop(self._queue)
+        return taken
+
+    def put_back(self, entry: Entry) -> None:
+        """It ran and waits again."""
+        if entry in self._running:
+            del self._running[entry]
+            self.add(entry)
+
+    def remove(self, entry: Entry) -> bool:
+        """It has ended. False if it was gone already."""
+        held = self._holds(entry)
+        self._waiting.pop(entry, None)
+        self._running.pop(entry, None)
+        if self._by_key.get(entry.key) is entry:
+            del self._by_key[entry.key]
+        return held
+
+    def next_deadline_s(self) -> float | None:
+        """The earliest deadline, on the boot clock."""
+        while self._deadlines and not self._holds(self._deadlines[0][-1]):
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def overdue(self, now_s: float) -> list[Entry]:
+        """Those whose deadline has passed."""
+        return [e for at_s, _, e in self._deadlines if at_s <= now_s and self._holds(e)]
+
+    def _enter(self, entry: Entry) -> None:
+        if self._by_key.get(entry.key) is not entry:
+            self._by_key[entry.key] = entry
+            if entry.deadline_at_s is not None:
+                heapq.heappush(self._deadlines, (entry.deadline_at_s, next(self._order), entry))
+
+    def _holds(self, entry: Entry) -> bool:
+        return entry in self._waiting or entry in self._running
+
+    def _alone(self) -> bool:
+        return any(entry.suspect for entry in self._running)

@@ -1,0 +1,504 @@
+"""The one writer. Events come in at the top; drivers are called at the bottom.
+
+Only `run` changes the machine. Everything slow is a task whose result is the
+event it owes, so the loop waits for events and never for a device. An answer
+that is no longer owed, because its engine has died meanwhile, is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from functools import partial
+from typing import Any, TypeAlias
+
+from appliance import inbox, serving
+from appliance import lifecycle as lc
+from appliance.attempt import Attempts, LastWake
+from appliance.books import Books
+from appliance.clock import Clock, iso
+from appliance.errors import (
+    ApplianceError,
+    Expired,
+    GaveUp,
+    Interrupted,
+    WakeFailed,
+)
+from appliance.journal import Journal
+from appliance.ledger import Transition, add, word
+from appliance.notices import ApplianceChanged, Notices
+from appliance.roster import Entry, Roster
+from drivers.errors import DriverError
+from drivers.protocols import Engine, EngineFacts
+from policies.ladder import Depth, Gap, Ladder, Now, Policy, Timetable
+
+log = logging.getLogger(__name__)
+
+Owed: TypeAlias = "asyncio.Task[lc.Event]"
+
+BACK_OFF_MIN_S, BACK_OFF_MAX_S = 1.0, 300.0
+
+
+class Supervisor:
+    """Moves one engine up and down, and hands it its requests."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        alias: str,
+        policy: Policy,
+        ladder: Ladder,
+        roster: Roster,
+        journal: Journal,
+        notices: Notices,
+        clock: Clock,
+        books: Books,
+        max_attempts: int,
+        expected_wake_s: float,
+    ) -> None:
+        self.machine = lc.Machine()
+        self.started, self.stopped = asyncio.Event(), asyncio.Event()
+        self.since = iso(clock.utc())
+        self.facts: EngineFacts | None = None
+        self.failure: str | None = None
+        self.expected_wake_s = expected_wake_s
+        self.ladder = ladder
+        self._engine, self._alias = engine, alias
+        self._policy = policy
+        self._roster = roster
+        self._journal = journal
+        self._notices = notices
+        self._clock = clock
+        self._books = books
+        self._max_attempts = max_attempts
+        self._events: asyncio.Queue[lc.Event | Owed] = asyncio.Queue()
+        self._owed: set[Owed] = set()
+        self._serving: dict[Owed, Entry] = {}
+        self._move: Owed | None = None
+        self._watch: Owed | None = None
+        self._idle: asyncio.Task[None] | None = None
+        self._alarm: asyncio.Task[None] | None = None
+        self._alarm_s: float | None = None
+        self._idle_since_s: float | None = clock.now()
+        self._wake = LastWake()
+        self._cause = "request"
+        self._failures = 0
+        self._keep_warm_until_s = 0.0
+        self._rest_wish: Depth | None = None
+        self._attempts = Attempts(
+            alias=alias, journal=journal, notices=notices, clock=clock, books=books
+        )
+
+    # What others may tell it. None of these waits.
+
+    def arrived(self, entry: Entry) -> None:
+        """A request waits: committed, or live."""
+        self._not_closed()
+        self._end_gap()
+        self._roster.add(entry)
+        self._set_alarm()
+        self.post(lc.Arrived())
+        if self.machine.state is lc.State.WAKING:
+            self._tell_waking(entry)
+
+    def has_place(self) -> bool:
+        """A request that came now could run at once."""
+        return self.machine.state is lc.State.AWAKE and self._roster.has_place()
+
+    def occupy(self, entry: Entry) -> None:
+        """Keep a place for a request that is being committed. Then `begin` or `withdraw` it."""
+        self._end_gap()
+        self._roster.occupy(entry)
+        self._set_alarm()
+        self.post(lc.Arrived())
+
+    def begin(self, entry: Entry) -> None:
+        """It is committed as running: run it in the place that was kept for it."""
+        if self.machine.state is lc.State.AWAKE:
+            self._start(entry)
+            return
+        # The engine died meanwhile.
+        assert entry.seq is not None
+        entry.claimed, entry.body, entry.attempts = False, None, 0
+        self._journal.put(partial(inbox.release, seq=entry.seq))
+        self._roster.put_back(entry)
+        self.post(lc.Arrived())
+
+    def withdraw(self, entry: Entry) -> None:
+        """It was not accepted after all."""
+        self._roster.remove(entry)
+        self._left()
+
+    def drop(self, entry: Entry, error: ApplianceError) -> bool:
+        """End an unfinished request with `error`. False if it has ended."""
+        if entry.ended:
+            return False
+        task = next((t for t, e in self._serving.items() if e is entry), None)
+        if task is not None:
+            self._forget(task)
+            del self._serving[task]
+        if not self._roster.remove(entry):
+            return False
+        self._attempts.fail(entry, error, self._wake)
+        self._left()
+        return True
+
+    def wake(self, keep_warm_s: float) -> None:
+        """The operator wants it awake, at least for that long once it is idle."""
+        self._rest_wish = None
+        self._keep_warm_until_s = self._clock.now() + keep_warm_s
+        self.post(lc.WakeAsked())
+
+    def rest(self, depth: Depth) -> None:
+        """The operator wants it at rest as soon as nothing waits or runs."""
+        self._keep_warm_until_s = 0.0
+        self._rest_wish = depth
+        self.post(lc.RestAsked(depth))
+
+    def checkpoint(self) -> None:
+        """Put into the ledger what has been booked so far."""
+        self._books.checkpoint()
+        self._record_energy()
+
+    def post(self, event: lc.Event) -> None:
+        """Tell the machine what happened."""
+        self._events.put_nowait(event)
+
+    async def run(self, recovered: Iterable[Entry] = ()) -> None:
+        """Handle events until Closed. Then no task and no engine is left.
+
+        `recovered`: requests that the last daemon left unfinished.
+        """
+        async with asyncio.TaskGroup() as self._tasks:
+            for entry in recovered:
+                self.arrived(entry)
+            self.started.set()
+            while self.machine.state is not lc.State.CLOSED:
+                event = self._take(await self._events.get())
+                if event is not None:
+                    self._handle(event)
+            self._interrupt()
+        await self._engine.stop()
+        self._books.close()
+        self._record_energy()
+        self.stopped.set()
+
+    def _handle(self, event: lc.Event) -> None:
+        before = self.machine
+        self._cause = _cause(event, self._cause)
+        self.machine, effects = lc.step(before, event, self._roster.load)
+        log.debug("%s %s -> %s %s", before, event, self.machine, effects)
+        if (before.state, before.depth) != (self.machine.state, self.machine.depth):
+            self.since = iso(self._clock.utc())
+            self._notices.tell(ApplianceChanged())
+        for effect in effects:
+            self._carry_out(effect)
+
+    def _take(self, item: lc.Event | Owed) -> lc.Event | None:
+        if not isinstance(item, asyncio.Task):
+            return item
+        if item not in self._owed:
+            return None
+        self._owed.remove(item)
+        event = item.result()
+        if isinstance(event, lc.Finished):
+            entry = self._serving.pop(item)
+            if not self._roster.remove(entry):
+                return None
+            self._begin_gap()
+        return event
+
+    def _carry_out(self, effect: lc.Effect) -> None:
+        match effect:
+            case lc.Wake(depth=depth):
+                for entry in self._roster.waiting:
+                    self._tell_waking(entry)
+                self._move = self._owe(self._climb(depth))
+            case lc.Rest(here=here, depth=depth):
+                self._rest_wish = None
+                self._move = self._owe(self._descend(here, depth))
+            case lc.Serve():
+                for entry in self._roster.take():
+                    self._start(entry)
+            case lc.Requeue():
+                for task, entry in list(self._serving.items()):
+                    self._forget(task)
+                    self._again(entry)
+                self._serving.clear()
+            case lc.BeginIdle():
+                self._begin_idle()
+            case lc.EndIdle():
+                if self._idle:
+                    self._idle.cancel()
+                    self._idle = None
+            case lc.BackOff():
+                self._back_off()
+
+    # Requests.
+
+    def _start(self, entry: Entry) -> None:
+        self._serving[self._owe(self._serve(entry))] = entry
+
+    async def _serve(self, entry: Entry) -> lc.Event:
+        """One attempt, from claim to outcome. Owes Finished or Broke."""
+        if not entry.claimed:
+            if entry.seq is not None:
+                claimed = await self._journal.put(partial(inbox.claim, seq=entry.seq))
+                if claimed is None:
+                    return lc.Finished()
+                entry.body, entry.attempts = claimed
+            else:
+                entry.attempts += 1
+            entry.claimed = True
+        try:
+            await self._attempts.run(entry, self._engine, self._wake)
+        except DriverError as error:
+            log.warning("%s: %s", entry.id, error)
+            entry.last_failure = self.failure = str(error)
+            return lc.Broke()
+        except serving.AttemptFailed as error:
+            log.warning("%s: %s", entry.id, error)
+            entry.last_failure = str(error)
+            self._again(entry)
+            self.post(lc.Arrived())
+            return lc.Finished()
+        self._failures = 0
+        return lc.Finished()
+
+    def _again(self, entry: Entry) -> None:
+        """An attempt failed: let it wait for the next one, or give it up."""
+        parts_seen = entry.events is not None and entry.parts > 0
+        if entry.attempts >= self._max_attempts or parts_seen:
+            self._roster.remove(entry)
+            self._attempts.fail(entry, GaveUp(entry.attempts, entry.last_failure), self._wake)
+            self._begin_gap()
+            return
+        entry.claimed, entry.suspect, entry.parts = False, True, 0
+        if entry.seq is not None:
+            entry.body = None
+            self._journal.put(partial(inbox.requeue, seq=entry.seq))
+        self._roster.put_back(entry)
+
+    def _tell_waking(self, entry: Entry) -> None:
+        self._attempts.tell(entry, "waking", expected_s=round(self.expected_wake_s, 1))
+
+    def _left(self) -> None:
+        """A request has left without having finished."""
+        self._begin_gap()
+        self.post(lc.Finished())
+
+    def _end_gap(self) -> None:
+        """Somebody came: the policy learns how long nobody did."""
+        if self._idle_since_s is not None:
+            gap_s = self._clock.now() - self._idle_since_s
+            self._policy = self._policy.observe(Gap(gap_s, self._minute_of_week()))
+            self._idle_since_s = None
+
+    def _begin_gap(self) -> None:
+        if not len(self._roster) and self._idle_since_s is None:
+            self._idle_since_s = self._clock.now()
+
+    def _set_alarm(self) -> None:
+        """One timer, for the earliest deadline."""
+        at_s = self._roster.next_deadline_s()
+        if at_s == self._alarm_s:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._alarm_s = at_s
+        if at_s is not None:
+            self._alarm = self._tasks.create_task(self._expire(at_s), name="deadline")
+
+    async def _expire(self, at_s: float) -> None:
+        await self._clock.sleep_until(at_s)
+        self._alarm = self._alarm_s = None
+        for entry in self._roster.overdue(self._clock.now()):
+            assert entry.deadline_s is not None
+            self.drop(entry, Expired(entry.deadline_s))
+        self._set_alarm()
+
+    # Moves.
+
+    async def _climb(self, depth: Depth) -> lc.Event:
+        began_s, began_at, cause = self._clock.now(), iso(self._clock.utc()), self._cause
+        self._books.turn("waking", depth)
+        error: DriverError | None = None
+        try:
+            self.facts = await self._engine.start()
+        except DriverError as failure:
+            error = failure
+        seconds = self._clock.now() - began_s
+        energy_j = self._books.turn("idle", Depth.OFF if error else Depth.AWAKE)
+        self._record(began_at, depth, Depth.AWAKE, cause, seconds, energy_j, error)
+        if error is not None:
+            log.warning("the engine did not wake: %s", error)
+            self.failure = str(error)
+            self._fail_live(str(error))
+            return lc.Broke()
+        log.info("awake after %.1f s", seconds)
+        self.failure = None
+        self.expected_wake_s = seconds
+        self._wake = LastWake(self._clock.now(), energy_j)
+        self._watch = self._owe(self._watch_engine())
+        return lc.Woke()
+
+    async def _descend(self, here: Depth, depth: Depth) -> lc.Event:
+        """Take one edge. OFF is the only one yet that an engine offers."""
+        began_s, began_at, cause = self._clock.now(), iso(self._clock.utc()), self._cause
+        self._unwatch()
+        self._books.turn("entering", depth)
+        await self._engine.stop()
+        self.facts = None
+        seconds = self._clock.now() - began_s
+        energy_j = self._books.turn("idle", depth)
+        self._record(began_at, here, depth, cause, seconds, energy_j, None)
+        log.info("at rest, %s, after %.1f s", word(depth), seconds)
+        return lc.Settled()
+
+    async def _watch_engine(self) -> lc.Event:
+        try:
+            await self._engine.died()
+        except DriverError as error:
+            log.warning("%s", error)
+            self.failure = str(error)
+        return lc.Broke()
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._forget(self._watch)
+            self._watch = None
+
+    def _back_off(self) -> None:
+        self._unwatch()
+        if self._move is not None:
+            self._forget(self._move)
+        self._failures += 1
+        self._move = self._owe(self._mend(self.back_off_s))
+
+    @property
+    def back_off_s(self) -> float:
+        """Pause before the next start, by how often it has failed in a row."""
+        return float(min(BACK_OFF_MIN_S * 2 ** max(0, self._failures - 1), BACK_OFF_MAX_S))
+
+    async def _mend(self, pause_s: float) -> lc.Event:
+        """Clear away what is left of the engine, and let some time pass."""
+        await self._engine.stop()
+        self.facts = None
+        if self._books.depth is not Depth.OFF:
+            self._books.turn("idle", Depth.OFF)
+            now = iso(self._clock.utc())
+            self._record(now, Depth.AWAKE, Depth.OFF, "failure", 0.0, None, None)
+        await self._clock.sleep_until(self._clock.now() + pause_s)
+        return lc.RetryDue(wanted=self._plan()[-1].depth is Depth.AWAKE)
+
+    def _fail_live(self, reason: str) -> None:
+        """Who waits at an open connection is told at once; durable requests are kept."""
+        for entry in self._roster.waiting:
+            if entry.seq is None:
+                self.drop(entry, WakeFailed(reason, self.back_off_s))
+
+    # Idle periods.
+
+    def _begin_idle(self) -> None:
+        if self._rest_wish is not None:
+            self.post(lc.RestAsked(self._rest_wish))
+        self._idle = self._tasks.create_task(self._follow(self._plan()), name="timetable")
+
+    def _plan(self) -> Timetable:
+        now = Now(
+            minute_of_week=self._minute_of_week(),
+            keep_warm_s=max(0.0, self._keep_warm_until_s - self._clock.now()),
+        )
+        return self._policy.plan(self.ladder, now)
+
+    def _minute_of_week(self) -> int:
+        local = self._clock.utc().astimezone()
+        return local.weekday() * 1440 + local.hour * 60 + local.minute
+
+    async def _follow(self, steps: Timetable) -> None:
+        begun_s = self._clock.now()
+        for step in steps:
+            if step.depth is not Depth.AWAKE or step.after_s > 0:
+                await self._clock.sleep_until(begun_s + step.after_s)
+                self.post(lc.StepDue(step.depth))
+
+    # Endings.
+
+    def _not_closed(self) -> None:
+        if self.machine.state is lc.State.CLOSED:
+            raise Interrupted
+
+    def _interrupt(self) -> None:
+        """Give back what ran, as if it had not been claimed; tell who waits at a connection."""
+        for task, entry in self._serving.items():
+            self._forget(task)
+            if entry.seq is not None and entry.claimed:
+                self._journal.put(partial(inbox.release, seq=entry.seq))
+        for entry in [*self._roster.waiting, *self._roster.running]:
+            if entry.seq is None and entry.events is not None:
+                self._attempts.fail(entry, Interrupted(), self._wake)
+        for owed in (self._move, self._watch):
+            if owed is not None:
+                self._forget(owed)
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _owe(self, work: Coroutine[Any, Any, lc.Event]) -> Owed:
+        task = self._tasks.create_task(work)
+        self._owed.add(task)
+        task.add_done_callback(self._events.put_nowait)
+        return task
+
+    def _forget(self, task: Owed) -> None:
+        self._owed.discard(task)
+        task.cancel()
+
+    def _record(
+        self,
+        at: str,
+        here: Depth,
+        to: Depth,
+        cause: str,
+        seconds: float,
+        energy_j: float | None,
+        error: DriverError | None,
+    ) -> None:
+        row = Transition(
+            engine=self._alias,
+            device=self._books.device,
+            at=at,
+            ended_at=iso(self._clock.utc()),
+            from_depth=word(here),
+            to_depth=word(to),
+            cause=cause,
+            seconds=seconds,
+            energy_j=energy_j,
+            source=self._books.source if energy_j is not None else None,
+            outcome="failed" if error else "ok",
+            error=str(error) if error else None,
+        )
+        self._journal.put(partial(add, row=row))
+        self._record_energy()
+
+    def _record_energy(self) -> None:
+        for spent in self._books.rows():
+            self._journal.put(partial(add, row=spent))
+
+
+def _cause(event: lc.Event, before: str) -> str:
+    """Why the machine moves, for the ledger."""
+    match event:
+        case lc.Arrived():
+            return "request"
+        case lc.WakeAsked() | lc.RestAsked():
+            return "operator"
+        case lc.StepDue():
+            return "policy"
+        case lc.Broke() | lc.RetryDue():
+            return "failure"
+        case lc.Closed():
+            return "stop"
+    return before

@@ -1,0 +1,121 @@
+"""The whole appliance minus the hardware: fake engine, fake clock, real SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from appliance.app import Appliance, running
+from appliance.config import Config, Energy, Engine, Inbox, Power
+from appliance.desk import Answer, Receipt
+from appliance.intake import Intake
+from appliance.lifecycle import State
+from appliance.notices import Part, Progress
+from appliance.request import parse
+from appliance.supervisor import Supervisor
+from drivers.fake import FakeEngine, FakeMeter
+from policies.ladder import Depth
+from tests.fake_clock import FakeClock, settled
+
+IDLE_S = 60.0
+
+
+@dataclass
+class Bench:
+    appliance: Appliance
+    engine: FakeEngine
+    meter: FakeMeter
+    clock: FakeClock
+    receipts: list[Receipt] = field(default_factory=list)
+
+    @property
+    def supervisor(self) -> Supervisor:
+        return self.appliance.supervisor
+
+    @property
+    def intake(self) -> Intake:
+        return self.appliance.intake
+
+    @property
+    def where(self) -> tuple[State, Depth]:
+        return self.supervisor.machine.state, self.supervisor.machine.depth
+
+    async def quiet(self) -> None:
+        """Return once nothing more happens without time passing."""
+        for _ in range(6):
+            await settled()
+            await self.appliance.store.write(lambda _: None)
+
+    async def send(
+        self, payload: str | dict[str, Any], *, reply_to: bytes | None = b"here", door: str = "mqtt"
+    ) -> Receipt:
+        """Accept one durable request, and let happen what follows."""
+        raw = payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
+        request, _ = parse(raw, door=door, limit_bytes=1_000_000)
+        receipt = await self.intake.accept(request, reply_to=reply_to)
+        await self.quiet()
+        self.receipts.append(receipt)
+        return receipt
+
+    async def ask(self, payload: str | dict[str, Any]) -> list[Progress | Part | Answer]:
+        """A live call, to its end."""
+        raw = payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
+        request, _ = parse(raw, door="socket", limit_bytes=1_000_000)
+        async with self.intake.call(request) as events:
+            return [event async for event in events]
+
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        await self.quiet()
+        return await self.appliance.store.read(lambda db: list(db.execute(sql).fetchall()))
+
+    async def states(self) -> dict[str, str]:
+        return {str(id): str(state) for id, state in await self.rows("SELECT id, state FROM inbox")}
+
+    async def answers(self) -> list[Any]:
+        """What the outbox holds, decoded."""
+        return [
+            msgspec.json.decode(answer)
+            for (answer,) in await self.rows(
+                "SELECT answer FROM outbox JOIN inbox ON seq = request ORDER BY number"
+            )
+        ]
+
+
+def configured(
+    folder: Path,
+    *,
+    idle_timeout_s: float = IDLE_S,
+    max_running: int = 8,
+    max_waiting: int = 1000,
+    policy: str = "fixed",
+) -> Config:
+    return Config(
+        state_dir=str(folder / "state"),
+        runtime_dir=str(folder / "run"),
+        engine=Engine(kind="fake", max_running=max_running),
+        power=Power(idle_timeout_s=idle_timeout_s, policy="fixed" if policy == "fixed" else "always_on"),
+        inbox=Inbox(max_waiting=max_waiting),
+        energy=Energy(),
+    )
+
+
+@asynccontextmanager
+async def bench(
+    folder: Path, *, config: Config | None = None, clock: FakeClock | None = None, start_s: float = 0.0
+) -> AsyncIterator[Bench]:
+    """A running appliance in `folder`; a second one there sees what a restart sees."""
+    clock = clock or FakeClock()
+    engine = FakeEngine(start_s=start_s, sleep=clock.sleep)
+    meter = FakeMeter(now=clock.now)
+    async with running(config or configured(folder), engine, meter, clock) as appliance:
+        made = Bench(appliance, engine, meter, clock)
+        clock.settle = made.quiet
+        await made.quiet()
+        yield made
+        clock.settle = settled
