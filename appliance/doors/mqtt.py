@@ -1,28 +1,26 @@
 """The MQTT door: prompts come in as messages, answers go out of the outbox (docs/mqtt.md).
 
 A message is acknowledged to the broker after the desk has committed it, or after its
-refusal has been told, and only on the connection that brought it. Everything else
-follows from that: whatever dies, the broker still has the message, or the desk has.
-A broker that is away, wrong or hostile never ends the daemon.
+refusal has been told, and only on the connection that brought it. Whatever dies, then,
+either the broker still has the message or the desk has. A broker that is away, wrong
+or hostile never ends the daemon.
+
+What is done with a message: mqtt_reception. Answers: mqtt_outbox. The rest of what
+is published: mqtt_news. Below them is one connection, mqtt_client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
-
-import msgspec
-from msgspec import Meta, Struct
 
 from appliance.clock import Clock
 from appliance.config import Mqtt
-from appliance.desk import Delivery, Desk
+from appliance.desk import Desk
 from appliance.doors.mqtt_client import (
     BAD_CREDENTIALS,
     NOT_AUTHORIZED,
@@ -32,46 +30,29 @@ from appliance.doors.mqtt_client import (
     NotTaken,
     connected,
 )
-from appliance.doors.mqtt_message import (
-    DOOR,
-    Caller,
-    Message,
-    caller_of,
-    client_of,
-    encode_address,
-    understand,
-)
-from appliance.doors.mqtt_news import News, progress_json
-from appliance.doors.mqtt_outbox import Outbox, answer_properties, echoed, error_notice
+from appliance.doors.mqtt_message import Message
+from appliance.doors.mqtt_news import News
+from appliance.doors.mqtt_outbox import Outbox
 from appliance.doors.mqtt_paho import Terms
+from appliance.doors.mqtt_reception import Reception
 from appliance.doors.mqtt_retry import Outage
-from appliance.doors.mqtt_topics import Asked, Topics
-from appliance.errors import ApplianceError, BadRequest, Interrupted, Loop
-from appliance.notices import Progress
+from appliance.doors.mqtt_topics import Topics
 
 log = logging.getLogger(__name__)
 
 LARGEST_PACKET_BYTES = 16 * 1024 * 1024
-"""Of what a broker may send; it drops more without a word. Up to there the sender is told."""
+"""Of what the broker may send. It drops more without a word; up to there the sender is told."""
 
 FAREWELL_S = 1.5
-MAX_TELLING = 256
-MAX_REMEMBERED = 256
-
-
-class _Wake(Struct, frozen=True, forbid_unknown_fields=True):
-    keep_warm_s: Annotated[float, Meta(ge=0, le=7 * 86400)] = 0.0
-
-
-class _Rest(Struct, frozen=True, forbid_unknown_fields=True):
-    depth: str | None = None
 
 
 class MqttDoor:
     """Serves the broker of `config` for as long as `run` runs.
 
-    `base` is the topic prefix; `name` makes the client identifier, so that two
-    appliances on one broker need two names.
+    name  makes the client identifier: two appliances on one broker need two
+    base  topic prefix
+
+    Raises ConfigError for topics that MQTT does not allow.
     """
 
     def __init__(
@@ -85,35 +66,35 @@ class MqttDoor:
         clock: Clock,
         version: str,
     ) -> None:
-        self._config, self._name, self._desk, self._clock = config, name, desk, clock
-        self._limit_bytes = max_request_bytes
+        self._config, self._desk, self._clock = config, desk, clock
+        self._identifier = f"wattnap-{name}"
+        self._max_packet_bytes = max(LARGEST_PACKET_BYTES, 2 * max_request_bytes)
         self._topics = Topics(base, config.response_topics)
+        self._reception = Reception(desk, self._topics, max_request_bytes)
         self._outbox = Outbox(desk, self._topics)
         self._news = News(desk, self._topics, self._outbox.ready, version)
-        self._outage = Outage(
-            f"{config.host}:{config.port}", config.retry_min_s, config.retry_max_s
-        )
+        broker = f"{config.host}:{config.port}"
+        self._outage = Outage(broker, config.retry_min_s, config.retry_max_s)
         self._taking: set[asyncio.Task[None]] = set()
-        self._telling = 0
         self._stopping = False
-        self._retained_told: dict[bytes, None] = {}
+        self._tls: ssl.SSLContext | None = None
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Serve until cancelled. Calls `ready` when it has connected, or could not.
+        """Serve until cancelled. Calls `ready` once, when it has connected or could not.
 
         Cancelled, it lets the desk finish what it is accepting, publishes
         "offline" and disconnects, all within 2 s.
         """
+        self._tell_ready: Callable[[], None] | None = ready
         async with asyncio.TaskGroup() as self._tasks:
             while True:
-                pause_s = await self._one_connection(ready)
-                ready()
+                pause_s = await self._one_connection()
+                self._ready()
                 await self._clock.sleep_until(self._clock.now() + pause_s)
 
-    async def _one_connection(self, ready: Callable[[], None]) -> float:
-        """Connect and serve until it ends; how long to wait before the next one."""
-        up_s: float | None = None
-        ended = ConnectionEnded("")
+    async def _one_connection(self) -> float:
+        """Connect and serve until it ends. Returns the seconds to stay away."""
+        ended, up_s = ConnectionEnded(""), None
         try:
             with self._news.listening() as news:
                 async with connected(self._terms(), self._take) as connection:
@@ -122,39 +103,42 @@ class MqttDoor:
                         tasks.create_task(connection.raise_when_ended(), name="mqtt end")
                         try:
                             await self._greet(connection)
-                            ready()
-                            tasks.create_task(self._outbox.deliver(connection))
-                            tasks.create_task(self._news.tell(connection, news))
-                            tasks.create_task(self._news.show(connection))
+                            tasks.create_task(self._outbox.deliver(connection), name="mqtt outbox")
+                            tasks.create_task(self._news.tell(connection, news), name="mqtt news")
+                            tasks.create_task(self._news.show(connection), name="mqtt state")
                             await asyncio.Event().wait()
                         except asyncio.CancelledError:
-                            await self._take_leave(connection)
+                            if not connection.ended.done():
+                                await self._take_leave(connection)
                             raise
         except* ConnectionEnded as group:
             ended = _first(group)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            # It ended in the same moment, and the group reported that instead.
+            # We were stopped in the moment in which it ended, and only heard of that.
             raise asyncio.CancelledError
         now_s = self._clock.now()
         return self._outage.failed(
             self._explain(ended),
             now_s,
-            lasted_s=now_s - up_s if up_s is not None else 0.0,
+            lasted_s=0.0 if up_s is None else now_s - up_s,
             at_most=ended.code == SESSION_TAKEN_OVER,
         )
 
     async def _greet(self, connection: Connection) -> None:
+        """Raises ConnectionEnded."""
         if not connection.session_present:
             await self._desk.session_lost()
-        # Also where the session is there: we may have died before we subscribed.
+        # Also into a session that is there: we may have died before we subscribed.
         await connection.subscribe(self._topics.inputs)
         await self._say(connection, b"online")
         self._outage.connected(self._clock.now())
+        self._ready()
 
     async def _take_leave(self, connection: Connection) -> None:
+        """Within FAREWELL_S; else the will says it."""
         self._stopping = True
-        with contextlib.suppress(TimeoutError, ConnectionEnded):  # then the will says it
+        with contextlib.suppress(TimeoutError, ConnectionEnded):
             async with asyncio.timeout(FAREWELL_S):
                 if self._taking:
                     await asyncio.wait(self._taking)
@@ -168,25 +152,67 @@ class MqttDoor:
             log.warning("the broker does not take %s: %s", self._topics.availability, error)
 
     def _take(self, connection: Connection, message: Message) -> None:
-        if not self._stopping:  # else the broker keeps it
-            task = self._tasks.create_task(self._handle(connection, message))
-            self._taking.add(task)
-            task.add_done_callback(self._taking.discard)
+        if self._stopping:
+            return  # the broker keeps it
+        task = self._tasks.create_task(self._reception.take(connection, message))
+        # They outlive their connection: what the desk is accepting, it may finish.
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
 
-    async def _handle(self, connection: Connection, message: Message) -> None:
-        asked: Asked | None = None
+    def _ready(self) -> None:
+        if self._tell_ready is not None:
+            self._tell_ready()
+            self._tell_ready = None
+
+    def _terms(self) -> Terms:
+        """Raises ConnectionEnded for a file that cannot be read; it is read again each time."""
+        config = self._config
+        key = ""
         try:
-            try:
-                asked = self._topics.understand(message.topic)
-                self._check(message)
-                await self._do(connection, message, asked)
-            except Interrupted:
-                return  # not acknowledged: the broker keeps it for the next start
-            except ApplianceError as error:
-                caller = caller_of(message, asked, self._topics)
-                if message.retained and not self._is_new(message):
-                    caller = None
-                else:
-                    await self._desk.refused(DOOR, caller.client, caller.id, error)
-        finally:
-            connection.finished(message)
+            key = "mqtt.password_file"
+            password = (
+                Path(config.password_file).read_text().strip() if config.password_file else ""
+            )
+            key = "mqtt.tls_ca_file"
+            if config.tls and self._tls is None:
+                self._tls = ssl.create_default_context(cafile=config.tls_ca_file or None)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConnectionEnded(f"{key}: {error}") from error
+        return Terms(
+            host=config.host,
+            port=config.port,
+            is_v5=config.version == "5",
+            identifier=self._identifier,
+            username=config.username,
+            password=password,
+            tls=self._tls,
+            keep_alive_s=config.keep_alive_s,
+            session_expiry_s=config.session_expiry_s,
+            connect_timeout_s=config.connect_timeout_s,
+            publish_timeout_s=config.publish_timeout_s,
+            max_packet_bytes=self._max_packet_bytes,
+            will_topic=self._topics.availability,
+            will_payload=b"offline",
+        )
+
+    def _explain(self, ended: ConnectionEnded) -> str:
+        match ended.code:
+            case code if code == BAD_CREDENTIALS:
+                return f"{ended}; see mqtt.username and mqtt.password_file"
+            case code if code == NOT_AUTHORIZED:
+                return f"{ended}; see mqtt.username and the broker's access list"
+            case code if code == SESSION_TAKEN_OVER:
+                return (
+                    f"another client calls itself {self._identifier} and has taken our session;"
+                    " give one of the two appliances another `name`"
+                )
+        return str(ended)
+
+
+def _first(group: BaseExceptionGroup[ConnectionEnded]) -> ConnectionEnded:
+    """Several tasks may have noticed the same end."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ConnectionEnded)
+    return error

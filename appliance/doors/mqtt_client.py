@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import aiomqtt
@@ -136,13 +136,12 @@ class Connection:
         )
         how: Any = options if self._terms.is_v5 else 1  # paho takes either, by version
         try:
-            granted = await self._client.subscribe([(each, how) for each in filters])
+            granted: Sequence[Any] = await self._client.subscribe([(each, how) for each in filters])
         except aiomqtt.MqttError as error:
             raise ConnectionEnded(f"subscribing: {error}") from error
         for each, code in zip(filters, granted, strict=True):
-            value = code if isinstance(code, int) else code.value
-            if value >= FAILURE:
-                raise ConnectionEnded(f"we may not subscribe to {each}: {code}", value)
+            if code.value >= FAILURE:
+                raise ConnectionEnded(f"we may not subscribe to {each}: {code}", code.value)
 
     def post(
         self,

@@ -82,7 +82,9 @@ class Caller(Struct, frozen=True, kw_only=True):
     address: Address | None = None
 
 
-class _Said(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"klass": "class"}):
+class _Said(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"klass": "class"}
+):
     """User Properties that begin with "wattnap-": the JSON's fields by another road."""
 
     id: str | None = None
@@ -171,17 +173,19 @@ def caller_of(message: Message, asked: Asked | None, topics: Topics) -> Caller:
         client=user.get("client", "")[:128],
         id=id,
         hops=int(hops) if hops.isdecimal() and len(hops) < 6 else 0,
-        address=None if message.retained else _address(message, hint, id, topics),
+        address=None if message.retained else _address(message, asked, hint, id, topics),
     )
 
 
-def _address(message: Message, hint: _Hint, id: str | None, topics: Topics) -> Address | None:
+def _address(
+    message: Message, asked: Asked | None, hint: _Hint, id: str | None, topics: Topics
+) -> Address | None:
     topic = message.properties.response_topic
     if topic is None:
         topic = hint.response_topic
     if topic is None:
-        if id is None:
-            return None
+        if id is None or asked is None or asked.what != "request":
+            return None  # on response/<id> only the request's own sender listens
     else:
         try:
             topics.check_response(topic)

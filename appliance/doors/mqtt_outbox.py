@@ -16,13 +16,13 @@ from appliance.desk import Desk, Outgoing
 from appliance.doors.mqtt_client import FAILURE, WINDOW, Connection, NotTaken
 from appliance.doors.mqtt_message import DOOR, HOPS, Address, Properties, decode_address
 from appliance.doors.mqtt_topics import Topics
+from appliance.errors import StorageFailed
 
 log = logging.getLogger(__name__)
 
 BATCH = 64
 RETRY_FIRST_S, RETRY_MOST_S = 60.0, 3600.0
 ENVELOPE_BYTES = 4096
-SETTLED_TOO_LONG = 256
 PACKET_TOO_LARGE = 0x95
 
 
@@ -136,7 +136,14 @@ class Delivering:
             self._answered.clear()
             taken, self._taken = self._taken, []
             settled, self._connection.settled = self._connection.settled, set()
-            await self._desk.delivered(taken, settled_mids=sorted(settled))
+            try:
+                await self._desk.delivered(taken, settled_mids=sorted(settled))
+            except StorageFailed as error:
+                log.warning("delivered answers cannot be struck off: %s", error)
+                self._taken += taken
+                self._connection.settled |= settled
+                self._answered.set()
+                await asyncio.sleep(error.retry_after_s or RETRY_FIRST_S)
 
 
 def answer_properties(address: Address, hops: int) -> Properties:

@@ -128,7 +128,7 @@ class QuietClient(aiomqtt.Client):
 
 
 def _connect_properties(terms: Terms) -> PahoProperties:
-    properties = PahoProperties(PacketTypes.CONNECT)
+    properties = PahoProperties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = terms.session_expiry_s
     properties.ReceiveMaximum = RECEIVE_MAXIMUM
     properties.MaximumPacketSize = terms.max_packet_bytes
@@ -137,13 +137,13 @@ def _connect_properties(terms: Terms) -> PahoProperties:
 
 def _will_properties() -> PahoProperties:
     """A short interruption is not worth telling everybody."""
-    properties = PahoProperties(PacketTypes.WILLMESSAGE)
+    properties = PahoProperties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
     properties.WillDelayInterval = WILL_DELAY_S
     return properties
 
 
 def paho_properties(properties: Properties) -> PahoProperties:
-    told = PahoProperties(PacketTypes.PUBLISH)
+    told = PahoProperties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     if properties.content_type:
         told.ContentType = properties.content_type
     if properties.correlation is not None:

@@ -33,8 +33,10 @@ class Topics:
     """
 
     def __init__(self, base: str, response_topics: tuple[str, ...] = ()) -> None:
-        if problem := _find_problem(base) or ("starts or ends with /" if base.strip("/") != base else ""):
+        if problem := _find_problem(base):
             raise ConfigError(f"mqtt.base: {base!r} {problem}")
+        if base.strip("/") != base:
+            raise ConfigError(f"mqtt.base: {base!r} starts or ends with /")
         for given in response_topics:
             if problem := _find_filter_problem(given):
                 raise ConfigError(f"mqtt.response_topics: {given!r} {problem}")
@@ -108,19 +110,29 @@ def matches(given: str, topic: str) -> bool:
 
 def _find_problem(topic: str) -> str:
     """Why nothing can be published to `topic`; empty if it can."""
-    if not topic:
-        return "is empty"
-    if "+" in topic or "#" in topic:
-        return "has a wildcard"
-    if topic.startswith("$"):
-        return "belongs to the broker"
-    if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in topic):
-        return "has a control character"  # Mosquitto cuts the connection of who publishes there
-    if any(0xD800 <= ord(char) < 0xE000 or ord(char) & 0xFFFE == 0xFFFE for char in topic):
-        return "has a character that MQTT does not allow"
-    if len(topic.encode()) > MAX_TOPIC_BYTES:
-        return f"is longer than {MAX_TOPIC_BYTES} bytes"
-    return ""
+    problems = {
+        "is empty": not topic,
+        "has a wildcard": "+" in topic or "#" in topic,
+        "belongs to the broker": topic.startswith("$"),
+        # Mosquitto cuts the connection of who publishes to one of these.
+        "has a character that MQTT does not allow": any(map(_is_forbidden, topic)),
+        f"is longer than {MAX_TOPIC_BYTES} bytes": len(topic) > MAX_TOPIC_BYTES
+        or len(topic.encode(errors="replace")) > MAX_TOPIC_BYTES,
+    }
+    return next((problem for problem, has in problems.items() if has), "")
+
+
+def _is_forbidden(char: str) -> bool:
+    """Controls, surrogates and noncharacters: MQTT 5.0, section 1.5.4."""
+    code = ord(char)
+    return (
+        code < 0x20
+        or 0x7F <= code < 0xA0
+        or 0xD800 <= code < 0xE000
+        or 0xFDD0 <= code < 0xFDF0
+        or code & 0xFFFE == 0xFFFE
+        or code == 0xFEFF  # which paho would not decode
+    )
 
 
 def _find_filter_problem(given: str) -> str:
