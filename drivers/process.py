@@ -102,6 +102,8 @@ class Child(asyncio.SubprocessProtocol):
 
         A guard that does not obey (frozen, say) is ended too, and swept after.
         """
+        if self.ended:
+            return
         self._order(b"kill\n")
         try:
             async with asyncio.timeout(KILL_PATIENCE_S):
@@ -120,7 +122,8 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def ended(self) -> bool:
-        return self._ended.is_set()
+        """Nothing of it is left, or it never began."""
+        return self._transport is None or self._ended.is_set()
 
     def _order(self, order: bytes) -> None:
         stdin = self._transport and self._transport.get_pipe_transport(0)

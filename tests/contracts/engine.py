@@ -39,6 +39,14 @@ def stream_body(prompt: str = "one two three", **more: object) -> bytes:
     return chat_body(prompt, stream=True, stream_options={"include_usage": True}, **more)
 
 
+async def stream(engine: Engine, body: bytes) -> list[str]:
+    """The data of all events of one streamed answer."""
+    async with engine.request(CHAT, body, stream=True) as reply:
+        assert reply.status == 200
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        return [event async for chunk in reply.chunks for event in parse_events(chunk)]
+
+
 def parse_events(chunk: bytes) -> list[str]:
     """The data of each event in a chunk; fails unless they are whole."""
     assert chunk.endswith(b"\n\n")
@@ -50,9 +58,9 @@ def parse_events(chunk: bytes) -> list[str]:
 class EngineContract:
     """Subclass, name it Test..., and provide the `engine` fixture.
 
-    Each test finds the engine stopped or awake, and may leave it either way; the
-    fixture stops it in the end. `running` and `kill` are how the driver's own
-    tests look into it from outside.
+    Each test finds the engine stopped or awake and may leave it either way, so that
+    all of them can share one: those that need it awake come first. The fixture
+    stops it in the end.
     """
 
     long_body = stream_body("endless")
@@ -110,10 +118,7 @@ class EngineContract:
     async def test_stream_is_whole_events(self, engine: Engine) -> None:
         """Each chunk holds whole events; the last is [DONE], the one before has usage."""
         await engine.start()
-        async with engine.request(CHAT, stream_body(), stream=True) as reply:
-            assert reply.status == 200
-            assert reply.headers["content-type"].startswith("text/event-stream")
-            events = [e async for chunk in reply.chunks for e in parse_events(chunk)]
+        events = await stream(engine, stream_body())
 
         assert events[-1] == "[DONE]"
         check_usage(json.loads(events[-2])["usage"])
@@ -181,6 +186,36 @@ class EngineContract:
 
         assert await answer(engine)
 
+    async def test_death_is_noticed(self, engine: Engine) -> None:
+        """died() raises after a kill, what ran raises Died, and start() works again."""
+        await engine.start()
+        async with engine.request(CHAT, self.long_body, stream=True) as reply:
+            async for _ in reply.chunks:
+                break
+            await self.kill(engine)
+            async with asyncio.timeout(10):
+                with pytest.raises(DriverError):
+                    async for _ in reply.chunks:
+                        pass
+        async with asyncio.timeout(10):
+            with pytest.raises(Died):
+                await engine.died()
+        with pytest.raises(Died):
+            await answer(engine)
+        await engine.start()
+
+        assert await answer(engine)
+
+    async def test_stop_is_no_death(self, engine: Engine) -> None:
+        """died() stays silent through a stop that was asked for."""
+        await engine.start()
+        watch = asyncio.ensure_future(engine.died())
+        await engine.stop()
+        done, _ = await asyncio.wait({watch}, timeout=0.05)
+        watch.cancel()
+
+        assert not done
+
     async def test_stop_when_stopped(self, engine: Engine) -> None:
         """stop() is safe at any time, also twice, and leaves no process."""
         await engine.stop()
@@ -217,36 +252,6 @@ class EngineContract:
     async def begun(self, engine: Engine) -> None:
         """Return when a start() that is under way has something to be cancelled."""
         await asyncio.sleep(0)
-
-    async def test_death_is_noticed(self, engine: Engine) -> None:
-        """died() raises after a kill, what ran raises Died, and start() works again."""
-        await engine.start()
-        async with engine.request(CHAT, self.long_body, stream=True) as reply:
-            async for _ in reply.chunks:
-                break
-            await self.kill(engine)
-            async with asyncio.timeout(10):
-                with pytest.raises(DriverError):
-                    async for _ in reply.chunks:
-                        pass
-        async with asyncio.timeout(10):
-            with pytest.raises(Died):
-                await engine.died()
-        with pytest.raises(Died):
-            await answer(engine)
-        await engine.start()
-
-        assert await answer(engine)
-
-    async def test_stop_is_no_death(self, engine: Engine) -> None:
-        """died() stays silent through a stop that was asked for."""
-        await engine.start()
-        watch = asyncio.ensure_future(engine.died())
-        await engine.stop()
-        done, _ = await asyncio.wait({watch}, timeout=0.05)
-        watch.cancel()
-
-        assert not done
 
 
 def check_usage(usage: Mapping[str, int]) -> None:

