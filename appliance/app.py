@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as version_of
@@ -66,22 +66,23 @@ async def serve(config: Config, *, fake: bool = False) -> None:
         loop.add_signal_handler(number, stop.set)
     clock = SystemClock()
     engine = build_engine(config, fake=fake)
-    async with running(config, engine, build_meter(config), clock) as appliance:
-        async with AsyncExitStack() as stack:
-            doors = await stack.enter_async_context(asyncio.TaskGroup())
-            tasks = await _open_doors(config, appliance, doors)
-            tasks.append(doors.create_task(_report(appliance), name="status"))
-            notify.ready("at rest")
-            log.info("ready: socket %s, MQTT %s", config.socket_path, _broker(config))
-            if config.power.start_awake or config.power.policy == "always_on":
-                appliance.intake.wake()
-            await stop.wait()
-            notify.stopping()
-            log.info("stopping")
-            appliance.supervisor.post(Closed())
-            await appliance.supervisor.stopped.wait()
-            for task in tasks:
-                task.cancel()
+    async with (
+        running(config, engine, build_meter(config), clock) as appliance,
+        asyncio.TaskGroup() as doors,
+    ):
+        tasks = await _open_doors(config, appliance, doors)
+        tasks.append(doors.create_task(_report(appliance), name="status"))
+        notify.ready("at rest")
+        log.info("ready: socket %s, MQTT %s", config.socket_path, _broker(config))
+        if config.power.start_awake or config.power.policy == "always_on":
+            appliance.intake.wake()
+        await stop.wait()
+        notify.stopping()
+        log.info("stopping")
+        appliance.supervisor.post(Closed())
+        await appliance.supervisor.stopped.wait()
+        for task in tasks:
+            task.cancel()
 
 
 @asynccontextmanager
@@ -186,7 +187,9 @@ async def _report(appliance: Appliance) -> None:
         ) as changes:
             async for _ in changes:
                 state = appliance.intake.state()
-                notify.status("{state}, {depth}, {waiting} waiting, {running} running".format(**state))
+                notify.status(
+                    "{state}, {depth}, {waiting} waiting, {running} running".format(**state)
+                )
 
 
 async def _keep_watchdog_quiet(clock: Clock, interval_s: float) -> None:
@@ -216,6 +219,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
 
         return FakeEngine(start_s=1.0, token_s=0.02)
     from drivers.probe import nvidia_gpus
+
     from drivers.vllm import VllmEngine
 
     if not settings.model:

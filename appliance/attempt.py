@@ -23,7 +23,6 @@ from appliance.roster import Entry
 from appliance.serving import Served, serve
 from drivers.protocols import Engine
 
-
 READER_STUCK_S = 60.0
 """A caller that reads nothing for this long is not served any further."""
 

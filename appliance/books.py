@@ -118,7 +118,7 @@ class Books:
         """It has ended. What it cost, as far as is known now."""
         self.read()
         self._shares.discard(share)
-        if not self._shares:
+        if not self._shares and self._open.line == "serving":
             self.turn("idle", Depth.AWAKE)
         if share.energy_j is None or self._meter is None:
             return EnergyShare(marginal_j=None, wake_j=wake_j, source=self.source)

@@ -43,7 +43,7 @@ class Grouped(click.Group):
         ("Log", ("requests", "energy", "wakes")),
     )
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in self.sections:
             rows = [(name, self.commands[name].get_short_help_str(70)) for name in names]
             with formatter.section(title):
@@ -91,25 +91,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = wattnap.main(arguments, prog_name="wattnap", standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return os.EX_USAGE
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "wattnap"
-        return _failed(f"{error.format_message()} See `{command} --help`.", os.EX_USAGE)
-    except click.ClickException as error:
-        return _failed(error.format_message(), os.EX_NOINPUT)
-    except ApplianceError as error:
-        return _failed(str(error), error.exit_status)
-    except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has had enough. Python must not try again at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return os.EX_IOERR
+    except (
+        ApplianceError,
+        click.ClickException,
+        click.Abort,
+        KeyboardInterrupt,
+        BrokenPipeError,
+    ) as error:
+        return _conclude(error)
     return result if isinstance(result, int) else os.EX_OK
 
 
-def _failed(message: str, status: int) -> int:
-    click.echo(f"wattnap: {' '.join(message.split())}", err=True)
+def _conclude(error: BaseException) -> int:
+    """Say in one line what went wrong, and return what the shell is to know."""
+    told = ""
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message(), err=True)
+            status = os.EX_USAGE
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx else "wattnap"
+            told, status = f"{error.format_message()} See `{command} --help`.", os.EX_USAGE
+        case click.ClickException():
+            told, status = error.format_message(), os.EX_NOINPUT
+        case ApplianceError():
+            told, status = str(error), error.exit_status
+        case BrokenPipeError():
+            # Whoever read our output has had enough. Python must not try again at its exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = os.EX_IOERR
+        case _:
+            status = INTERRUPTED
+    if told:
+        click.echo(f"wattnap: {' '.join(told.split())}", err=True)
     return status

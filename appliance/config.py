@@ -40,7 +40,7 @@ class Mqtt(Section, frozen=True):
     tls                  true: connect with TLS
     tls_ca_file          certificate authority to trust; empty: the system's
     base                 topic prefix; empty: "wattnap/<name>"
-    response_topics      where senders may ask answers to be published; empty: "<base>/response/#" and "+/wattnap/#"
+    response_topics      where answers may go; empty: "<base>/response/#" and "+/wattnap/#"
     keep_alive_s         seconds between pings; a frozen broker is noticed after up to twice that
     session_expiry_s     how long the broker keeps our messages while we are away
     connect_timeout_s    seconds for one attempt to connect
@@ -152,7 +152,7 @@ class Inbox(Section, frozen=True):
 class Energy(Section, frozen=True):
     """How joules are counted.
 
-    meter              "auto": the GPU's counter, else an estimate from CPU time; "nvml", "cpu_time" or "none"
+    meter              "auto" (a GPU's counter, else an estimate), "nvml", "cpu_time" or "none"
     estimate_idle_w    for the estimate: what the idle box draws
     estimate_core_w    for the estimate: what one busy core adds
     """

@@ -268,8 +268,7 @@ def find(db: Database, door: str, client: str, id: str) -> Receipt | None:
     """What became of a request, by its sender's id."""
     found = rows(
         db,
-        "SELECT seq, state, answer FROM inbox"
-        " WHERE door = :door AND client = :client AND id = :id",
+        "SELECT seq, state, answer FROM inbox WHERE door = :door AND client = :client AND id = :id",
         {"door": door, "client": client, "id": id},
     )
     if found:

@@ -131,7 +131,9 @@ class Intake:
             self._supervisor.arrived(entry)
 
     @asynccontextmanager
-    async def call(self, request: Request) -> AsyncIterator[AsyncIterator[Progress | Part | Answer]]:
+    async def call(
+        self, request: Request
+    ) -> AsyncIterator[AsyncIterator[Progress | Part | Answer]]:
         self._check(request)
         if len(self._roster) + self._accepting >= self._max_waiting:
             raise InboxFull(self._max_waiting, self._retry_after_s())
@@ -179,9 +181,7 @@ class Intake:
         return self._supervisor.drop(entry, Cancelled())
 
     async def outgoing(self, door: str, after: int, limit: int) -> Sequence[Outgoing]:
-        return await self._store.read(
-            partial(inbox.outgoing, door=door, after=after, limit=limit)
-        )
+        return await self._store.read(partial(inbox.outgoing, door=door, after=after, limit=limit))
 
     async def delivered(self, numbers: Sequence[int], *, settled_mids: Sequence[int] = ()) -> None:
         await self._store.write(

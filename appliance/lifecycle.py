@@ -216,7 +216,7 @@ def step(m: Machine, event: Event, load: Load) -> Move:
                 return wake(m)
             return replace(m, state=State.ASLEEP), ()
 
-        case (State.SETTLING | State.FAILED), WakeAsked():
+        case ((State.SETTLING | State.FAILED), WakeAsked()):
             return replace(m, goal=Depth.AWAKE), ()
         case (
             (State.WAKING | State.SETTLING | State.FAILED),

@@ -95,9 +95,7 @@ class Roster:
         """It waits."""
         self._enter(entry)
         self._waiting[entry] = None
-        heapq.heappush(
-            self._queue, (not entry.suspect, entry.priority, next(self._order), entry)
-        )
+        heapq.heappush(self._queue, (not entry.suspect, entry.priority, next(self._order), entry))
 
     def has_place(self) -> bool:
         """A request that arrived now would run at once: nothing is before it."""

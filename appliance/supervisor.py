@@ -154,7 +154,9 @@ class Supervisor:
     def rest(self, depth: Depth) -> None:
         """The operator wants it at rest as soon as nothing waits or runs."""
         self._keep_warm_until_s = 0.0
-        self._rest_wish = depth
+        # At rest already it has nothing to remember: the next request's idle time is its own.
+        up = self.machine.state in {lc.State.AWAKE, lc.State.WAKING}
+        self._rest_wish = depth if up else None
         self.post(lc.RestAsked(depth))
 
     def checkpoint(self) -> None:
@@ -171,19 +173,23 @@ class Supervisor:
 
         `recovered`: requests that the last daemon left unfinished.
         """
-        async with asyncio.TaskGroup() as self._tasks:
-            for entry in recovered:
-                self.arrived(entry)
-            self.started.set()
-            while self.machine.state is not lc.State.CLOSED:
-                event = self._take(await self._events.get())
-                if event is not None:
-                    self._handle(event)
-            self._interrupt()
-        await self._engine.stop()
-        self._books.close()
-        self._record_energy()
-        self.stopped.set()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                for entry in recovered:
+                    self.arrived(entry)
+                self.started.set()
+                while self.machine.state is not lc.State.CLOSED:
+                    event = self._take(await self._events.get())
+                    if event is not None:
+                        self._handle(event)
+                self._interrupt()
+            if self._books.depth is not Depth.OFF:
+                await self._descend(self._books.depth, Depth.OFF, "stop")
+        finally:
+            await self._engine.stop()
+            self._books.close()
+            self._record_energy()
+            self.stopped.set()
 
     def _handle(self, event: lc.Event) -> None:
         before = self.machine
@@ -205,9 +211,9 @@ class Supervisor:
         event = item.result()
         if isinstance(event, lc.Finished):
             entry = self._serving.pop(item)
-            if not self._roster.remove(entry):
-                return None
-            self._begin_gap()
+            if entry.ended:
+                self._roster.remove(entry)
+                self._begin_gap()
         return event
 
     def _carry_out(self, effect: lc.Effect) -> None:
@@ -215,10 +221,10 @@ class Supervisor:
             case lc.Wake(depth=depth):
                 for entry in self._roster.waiting:
                     self._tell_waking(entry)
-                self._move = self._owe(self._climb(depth))
+                self._move = self._owe(self._climb(depth, self._cause))
             case lc.Rest(here=here, depth=depth):
                 self._rest_wish = None
-                self._move = self._owe(self._descend(here, depth))
+                self._move = self._owe(self._descend(here, depth, self._cause))
             case lc.Serve():
                 for entry in self._roster.take():
                     self._start(entry)
@@ -247,6 +253,7 @@ class Supervisor:
             if entry.seq is not None:
                 claimed = await self._journal.put(partial(inbox.claim, seq=entry.seq))
                 if claimed is None:
+                    entry.ended = True
                     return lc.Finished()
                 entry.body, entry.attempts = claimed
             else:
@@ -262,7 +269,6 @@ class Supervisor:
             log.warning("%s: %s", entry.id, error)
             entry.last_failure = str(error)
             self._again(entry)
-            self.post(lc.Arrived())
             return lc.Finished()
         self._failures = 0
         return lc.Finished()
@@ -322,8 +328,8 @@ class Supervisor:
 
     # Moves.
 
-    async def _climb(self, depth: Depth) -> lc.Event:
-        began_s, began_at, cause = self._clock.now(), iso(self._clock.utc()), self._cause
+    async def _climb(self, depth: Depth, cause: str) -> lc.Event:
+        began_s, began_at = self._clock.now(), iso(self._clock.utc())
         self._books.turn("waking", depth)
         error: DriverError | None = None
         try:
@@ -345,9 +351,9 @@ class Supervisor:
         self._watch = self._owe(self._watch_engine())
         return lc.Woke()
 
-    async def _descend(self, here: Depth, depth: Depth) -> lc.Event:
+    async def _descend(self, here: Depth, depth: Depth, cause: str) -> lc.Event:
         """Take one edge. OFF is the only one yet that an engine offers."""
-        began_s, began_at, cause = self._clock.now(), iso(self._clock.utc()), self._cause
+        began_s, began_at = self._clock.now(), iso(self._clock.utc())
         self._unwatch()
         self._books.turn("entering", depth)
         await self._engine.stop()

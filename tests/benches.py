@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,16 +19,36 @@ from appliance.notices import Part, Progress
 from appliance.request import parse
 from appliance.supervisor import Supervisor
 from drivers.fake import FakeEngine, FakeMeter
+from drivers.protocols import Reply
 from policies.ladder import Depth
 from tests.fake_clock import FakeClock, settled
 
 IDLE_S = 60.0
 
 
+class BrittleEngine(FakeEngine):
+    """Breaks off the next `break_off` answers, and lives on."""
+
+    break_off = 0
+
+    def _answer(self, path: str, body: bytes, *, stream: bool) -> Reply:
+        reply = super()._answer(path, body, stream=stream)
+        if self.break_off:
+            self.break_off -= 1
+            return Reply(reply.status, reply.headers, first(reply.chunks))
+        return reply
+
+
+async def first(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        yield chunk
+        break
+
+
 @dataclass
 class Bench:
     appliance: Appliance
-    engine: FakeEngine
+    engine: BrittleEngine
     meter: FakeMeter
     clock: FakeClock
     receipts: list[Receipt] = field(default_factory=list)
@@ -99,7 +118,9 @@ def configured(
         state_dir=str(folder / "state"),
         runtime_dir=str(folder / "run"),
         engine=Engine(kind="fake", max_running=max_running),
-        power=Power(idle_timeout_s=idle_timeout_s, policy="fixed" if policy == "fixed" else "always_on"),
+        power=Power(
+            idle_timeout_s=idle_timeout_s, policy="fixed" if policy == "fixed" else "always_on"
+        ),
         inbox=Inbox(max_waiting=max_waiting),
         energy=Energy(),
     )
@@ -107,11 +128,15 @@ def configured(
 
 @asynccontextmanager
 async def bench(
-    folder: Path, *, config: Config | None = None, clock: FakeClock | None = None, start_s: float = 0.0
+    folder: Path,
+    *,
+    config: Config | None = None,
+    clock: FakeClock | None = None,
+    start_s: float = 0.0,
 ) -> AsyncIterator[Bench]:
     """A running appliance in `folder`; a second one there sees what a restart sees."""
     clock = clock or FakeClock()
-    engine = FakeEngine(start_s=start_s, sleep=clock.sleep)
+    engine = BrittleEngine(start_s=start_s, sleep=clock.sleep)
     meter = FakeMeter(now=clock.now)
     async with running(config or configured(folder), engine, meter, clock) as appliance:
         made = Bench(appliance, engine, meter, clock)

@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.brokers import Mosquitto
+
+# Machines that run other things beside us are slow now and then; that is no failure.
+settings.register_profile("wattnap", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("wattnap")
 
 
 def required(name: str, value: str | None) -> str:

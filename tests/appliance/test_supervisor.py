@@ -97,6 +97,36 @@ async def test_a_request_that_kills_the_engine_is_given_up(tmp_path: Path) -> No
         assert len([s for s in b.engine.served if b"poison" in s]) == 3
 
 
+async def test_an_attempt_that_breaks_off_is_repeated(tmp_path: Path) -> None:
+    """The engine lives but the answer has no end: again, alone, at most three times."""
+    async with bench(tmp_path) as b:
+        await b.send("wake up")
+        b.engine.break_off = 2
+        await b.send({"prompt": "third time lucky", "wattnap": {"id": "a"}})
+        b.engine.break_off = 3
+        await b.send({"prompt": "no luck", "wattnap": {"id": "b"}})
+
+        answers = {answer["id"]: answer for answer in await b.answers()}
+        assert answers["a"]["text"] == "third time lucky"
+        assert answers["b"]["error"]["code"] == "gave_up"
+        assert await b.rows("SELECT attempts FROM requests WHERE id IN ('a', 'b')") == [(3,), (3,)]
+
+
+async def test_a_stop_is_in_the_ledger(tmp_path: Path) -> None:
+    """Awake when the daemon stops: the way down has its row, and the books are closed."""
+    async with bench(tmp_path) as b:
+        await b.send("hello")
+        await b.clock.advance(10)
+
+    async with bench(tmp_path) as b:
+        assert await b.rows("SELECT to_depth, cause FROM ledger_transition ORDER BY seq") == [
+            ("awake", "request"),
+            ("off", "stop"),
+        ]
+        ((idle_s,),) = await b.rows("SELECT seconds FROM energy_by_depth WHERE depth = 'awake'")
+        assert idle_s == pytest.approx(10)
+
+
 async def test_suspects_run_alone(tmp_path: Path) -> None:
     """What ran when the engine died is served one at a time, so the guilty one is found."""
     async with bench(tmp_path) as b:
@@ -248,6 +278,11 @@ async def test_the_operator_wakes_and_rests_it(tmp_path: Path) -> None:
         await b.intake.cancel("mqtt", "", "x")
         await b.quiet()
         assert b.where == OFF
+
+        b.intake.rest()
+        await b.send("a wish to rest is not kept for later")
+        await b.clock.advance(IDLE_S - 1)
+        assert b.where == AWAKE
 
 
 async def test_an_engine_that_dies_idle_is_started_for_the_next_request_only(
