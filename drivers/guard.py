@@ -12,14 +12,15 @@ found through the record (drivers.leftovers).
 
 Run as `python -I -S guard.py DIRECTORY GRACE_S COMMAND…`, as a session leader, with
 
-    stdin   orders, one per line: "note" writes down who is alive, "term" asks the
-            engine to end, "kill" ends everything. End of file is "kill"
+    stdin   orders, one per line: "note" writes down who is alive, "kill" ends
+            everything. End of file is "kill"
     stdout  reports, one JSON object per line: "started", "noted", "ended"
     stderr  the output of everything, the guard's own troubles included
 
-SIGTERM, SIGINT and SIGHUP are "term", and "kill" after GRACE_S. DIRECTORY, which is
-the engine's alone, is removed at the end. Nothing but the standard library, so that
-it starts in milliseconds; no timer runs while the engine does.
+SIGTERM, SIGINT and SIGHUP are passed to the engine as SIGTERM, and are "kill" after
+GRACE_S. DIRECTORY, which is the engine's alone, is removed at the end. Nothing but
+the standard library, so that it starts in milliseconds; no timer runs while the
+engine does.
 """
 
 from __future__ import annotations
@@ -99,8 +100,6 @@ class Guard:
         for order in orders:
             if order == b"note":
                 self.note()
-            elif order == b"term":
-                self.terminate()
             elif order == b"kill":
                 return True
         return not read
@@ -108,7 +107,9 @@ class Guard:
     def hear_signals(self, signals: int) -> None:
         arrived = set(os.read(signals, 512))
         if arrived & ORDER_TO_END and self.kill_at_s is None:
-            self.terminate()
+            # The leader only: vLLM's API server drains by telling its children itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.engine, signal.SIGTERM)
             self.kill_at_s = now() + self.grace_s
 
     def note(self) -> None:
@@ -117,11 +118,6 @@ class Guard:
         self.shm = shared_memory(pids)
         self.write_record(pids)
         report("noted", pids=sorted(pids - {self.engine}))
-
-    def terminate(self) -> None:
-        # The leader only: vLLM's API server drains by telling its children itself.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.engine, signal.SIGTERM)
 
     def patience_ms(self) -> float | None:
         return None if self.kill_at_s is None else max(0.0, self.kill_at_s - now()) * 1000 + 1

@@ -93,10 +93,6 @@ class Child(asyncio.SubprocessProtocol):
         self._order(b"note\n")
         await self._noted.wait()
 
-    def terminate(self) -> None:
-        """Ask the program, and it alone, to end. Nothing happens if it is gone."""
-        self._order(b"term\n")
-
     async def kill(self) -> None:
         """End everything at once. Returns when nothing is left, at most within 15 s.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROC = Path("/proc")
+SHM = Path("/dev/shm")  # noqa: S108 - where the kernel shows them, not a choice of ours
 SHM_PREFIXES = ("psm_", "sem.mp-", "torch_")  # of multiprocessing and torch
 
 
@@ -62,26 +63,35 @@ def shared_memory(pids: Iterable[int]) -> set[tuple[str, int]]:
 
     Only of the kinds that an engine makes, and only while they have a name.
     """
-    starts = tuple(f"/dev/shm/{prefix}" for prefix in SHM_PREFIXES)  # noqa: S108 - not ours to choose
-    found = set()
+    inodes = set()
     for pid in pids:
         with contextlib.suppress(OSError), (PROC / str(pid) / "maps").open() as maps:
-            for line in maps:
-                if "/dev/shm/" not in line or line.endswith(" (deleted)\n"):  # noqa: S108
-                    continue
-                # Six fields, the last two are the inode and the path (proc_pid_maps(5)).
-                *_, inode, path = line.rstrip("\n").split(maxsplit=5)
-                if path.startswith(starts):
-                    found.add((path, int(inode)))
-    return found
+            # The last of six fields is the path, the inode is before it
+            # (proc_pid_maps(5)). The path may be an earlier one, since gone:
+            # sem_open() makes a semaphore under one name and links it to another.
+            inodes |= {int(line.split(maxsplit=5)[4]) for line in maps if str(SHM) in line}
+    files = ((path, find_inode(path)) for path in SHM.iterdir()) if inodes else ()
+    return {
+        (str(path), inode)
+        for path, inode in files
+        if inode in inodes and path.name.startswith(SHM_PREFIXES)
+    }
 
 
 def remove_shared_memory(files: Iterable[tuple[str, int]]) -> None:
     """Unlink those of the files that are still the same ones."""
     for path, inode in files:
-        with contextlib.suppress(OSError):
-            if Path(path).stat().st_ino == inode:
+        if find_inode(Path(path)) == inode:
+            with contextlib.suppress(OSError):
                 Path(path).unlink()
+
+
+def find_inode(path: Path) -> int:
+    """The file's inode; 0, which no file has, if it is not there."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def boot_id() -> str:

@@ -47,6 +47,8 @@ class Upstream:
         self.blame = blame
         self._socket = socket
         self._calls: set[Call] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._heard_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -85,10 +87,9 @@ class Upstream:
         """The engine has shown that it works."""
         self._heard_s = self._loop.time()
 
-    @property
-    def busy(self) -> int:
-        """How many requests have not been answered to the end."""
-        return len(self._calls)
+    async def idle(self) -> None:
+        """Return when nobody is being answered."""
+        await self._idle.wait()
 
     @contextlib.asynccontextmanager
     async def post(self, path: str, body: bytes, *, stream: bool) -> AsyncIterator[Reply]:
@@ -98,6 +99,7 @@ class Upstream:
         """
         call = Call(self)
         self._calls.add(call)
+        self._idle.clear()
         self._watch()
         try:
             response = await call.send(self._session.post(path, data=body))
@@ -106,8 +108,14 @@ class Upstream:
             events = stream and headers.get("content-type", "").startswith("text/event-stream")
             yield Reply(response.status, headers, Events(call) if events else Pieces(call))
         finally:
-            self._calls.discard(call)
             call.close()
+            self.leave(call)
+
+    def leave(self, call: Call) -> None:
+        """The call is over: answered to the end, or given up. Also twice."""
+        self._calls.discard(call)
+        if not self._calls:
+            self._idle.set()
 
     def _watch(self) -> None:
         """Keep one timer for as long as anybody waits for the engine."""
@@ -166,6 +174,8 @@ class Call:
         finally:
             self.waits = False
         self._upstream.heard()
+        if not data:
+            self._upstream.leave(self)
         return data
 
     async def broken(self, why: str) -> DriverError:

@@ -126,16 +126,20 @@ class VllmEngine:
         self._need_process()
 
     async def stop(self) -> None:
+        """As promised; running requests get `stop_timeout_s` to end.
+
+        Then it is killed, not asked. We are its only client, so that nothing runs in
+        it; being asked it takes 4.7 s (0.32, CPU) against 0.2 s, and by its own
+        default it kills its EngineCore at once too (v1/utils.py:605).
+        """
         self._facts = None
         self._death = None
         self._dead.clear()
         try:
-            if self._child is not None and not self._child.ended:
-                self._child.terminate()
+            if self._upstream is not None:
                 with contextlib.suppress(TimeoutError):
-                    # More than vLLM gives its requests: it has its own to do after them.
-                    async with asyncio.timeout(self._stop_timeout_s + 2):
-                        await self._child.wait()
+                    async with asyncio.timeout(self._stop_timeout_s):
+                        await self._upstream.idle()
         finally:
             await self._abandon()
 

@@ -187,7 +187,7 @@ class EngineContract:
         assert await answer(engine)
 
     async def test_death_is_noticed(self, engine: Engine) -> None:
-        """died() raises after a kill, what ran raises Died, and start() works again."""
+        """After a kill died() raises, what ran too, nothing is left, and start() works."""
         await engine.start()
         async with engine.request(CHAT, self.long_body, stream=True) as reply:
             async for _ in reply.chunks:
@@ -200,6 +200,9 @@ class EngineContract:
         async with asyncio.timeout(10):
             with pytest.raises(Died):
                 await engine.died()
+
+        assert await self.children(engine) == 0
+
         with pytest.raises(Died):
             await answer(engine)
         await engine.start()

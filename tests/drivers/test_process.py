@@ -110,19 +110,6 @@ async def test_a_flood_is_drained_and_bounded(run: Run) -> None:
     assert sum(map(len, child.tail)) < 2_000_000
 
 
-async def test_terminate_asks_the_program(run: Run) -> None:
-    """terminate() is a SIGTERM, which the program may answer in its own way."""
-    child = await run.start(
-        "import signal, sys, threading\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
-        "print('ready', flush=True)\nsignal.pause()"
-    )
-    await run.until(lambda: run.lines)
-    child.terminate()
-
-    assert await child.wait() == 7
-
-
 async def test_kill_ends_all_generations(run: Run) -> None:
     """kill() ends whoever ignores SIGTERM, left the group, or lost its parent."""
     family = await run.lingering()
@@ -175,6 +162,19 @@ async def test_guard_is_told_to_end(run: Run, number: signal.Signals) -> None:
         await run.child.wait()
 
     assert gone(family)
+
+
+async def test_guard_passes_the_request_to_end_on(run: Run) -> None:
+    """Within the grace time the program may end in its own way."""
+    child = await run.start(
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "print('ready', flush=True)\nsignal.pause()"
+    )
+    await run.until(lambda: run.lines)
+    run.guard.terminate()
+
+    assert await child.wait() == 7
 
 
 async def test_cancelled_start_leaves_nothing(run: Run) -> None:

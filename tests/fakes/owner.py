@@ -2,8 +2,8 @@
 
 Run as `python -m tests.fakes.owner DIRECTORY COMMAND…`. Once the child has printed
 a line it prints one of its own, the pids of guard, child and descendants in JSON.
-With --stop it answers SIGTERM as a daemon does that drains: at the first it asks
-the child to end and prints "draining", at the second it kills it and ends.
+With --stop it answers SIGTERM as a daemon does that drains: at the first it prints
+"draining", at the second it kills the child and ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ async def own(directory: Path, command: list[str], *, stop: bool) -> None:
     guard = psutil.Process(child.pid).ppid()
     say([guard, child.pid, *child.others])
     await asked.acquire()
-    child.terminate()
     say("draining")
     await asked.acquire()
     await child.kill()
