@@ -176,7 +176,7 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 for entry in recovered:
-                    self.arrived(entry)
+                    self._take_up(entry)
                 self.started.set()
                 while self.machine.state is not lc.State.CLOSED:
                     event = self._take(await self._events.get())
@@ -244,6 +244,16 @@ class Supervisor:
 
     # Requests.
 
+    def _take_up(self, entry: Entry) -> None:
+        """One that the last daemon left: it waits again, unless it is too late for that."""
+        if entry.attempts >= self._max_attempts:
+            self._attempts.fail(entry, GaveUp(entry.attempts, "the daemon died"), self._wake)
+        elif entry.deadline_at_s is not None and entry.deadline_at_s <= self._clock.now():
+            assert entry.deadline_s is not None
+            self._attempts.fail(entry, Expired(entry.deadline_s), self._wake)
+        else:
+            self.arrived(entry)
+
     def _start(self, entry: Entry) -> None:
         self._serving[self._owe(self._serve(entry))] = entry
 
@@ -256,6 +266,11 @@ class Supervisor:
                     entry.ended = True
                     return lc.Finished()
                 entry.body, entry.attempts = claimed
+                if entry.attempts > self._max_attempts:
+                    # It broke with its claim on the way, and that one counts too.
+                    entry.attempts = self._max_attempts
+                    self._again(entry)
+                    return lc.Finished()
             else:
                 entry.attempts += 1
             entry.claimed = True
@@ -441,7 +456,7 @@ class Supervisor:
         """Give back what ran, as if it had not been claimed; tell who waits at a connection."""
         for task, entry in self._serving.items():
             self._forget(task)
-            if entry.seq is not None and entry.claimed:
+            if entry.seq is not None:
                 self._journal.put(partial(inbox.release, seq=entry.seq))
         for entry in [*self._roster.waiting, *self._roster.running]:
             if entry.seq is None and entry.events is not None:

@@ -14,10 +14,9 @@ BOOT = datetime(2026, 1, 1, tzinfo=UTC)
 class FakeClock:
     """`settle` lets everything happen that can before time moves on."""
 
-    boot_id = "fake boot"
-
     def __init__(self, settle: Callable[[], Awaitable[object]] | None = None) -> None:
         self.settle = settle or settled
+        self.boot_id = "fake boot"
         self.wall = BOOT
         self.trusted = True
         self._now_s = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from appliance.errors import Cancelled, Conflict, InboxFull, WakeFailed
 from appliance.lifecycle import State
 from appliance.notices import Part, Progress
 from appliance.request import parse
+from appliance.store import open_database
 from drivers.errors import Unresponsive
 from drivers.fake import FakeEngine
 from policies.ladder import Depth
@@ -349,3 +351,52 @@ async def test_leaving_a_call_cancels_it(tmp_path: Path) -> None:
         async with b.intake.call(request):
             await b.quiet()
         assert await b.rows("SELECT error FROM requests") == [(Cancelled.code,)]
+
+
+async def test_what_the_last_daemon_left_is_taken_up(tmp_path: Path) -> None:
+    """After a crash: run again; given up after three; expired without waking anything."""
+    async with bench(tmp_path) as b:
+        await b.send({"prompt": "endless", "wattnap": {"id": "worn"}})
+        await b.send({"prompt": "endless", "wattnap": {"id": "late", "deadline_s": 50}})
+    db = open_database(tmp_path / "state" / "wattnap.db")
+    db.execute("UPDATE inbox SET attempts = 3 WHERE id = 'worn'")
+    db.close()
+
+    clock = FakeClock()
+    await clock.advance(100)
+    async with bench(tmp_path, clock=clock) as b:
+        codes = {a["id"]: a["error"]["code"] for a in await b.answers() if "error" in a}
+        assert codes == {"worn": "gave_up", "late": "expired"}
+        assert b.engine.served == []
+
+
+async def test_deadlines_across_boots(tmp_path: Path) -> None:
+    """Wall time counts only if it was right both times; else the deadline starts anew."""
+    body = {"prompt": "endless", "wattnap": {"id": "x", "deadline_s": 50}}
+    for trusted, expected in [(True, "failed"), (False, "running")]:
+        folder = tmp_path / str(trusted)
+        async with bench(folder) as b:
+            await b.send(body)
+        clock = FakeClock()
+        clock.boot_id, clock.trusted = "another boot", trusted
+        clock.wall += timedelta(seconds=60)
+        async with bench(folder, clock=clock) as b:
+            assert await b.states() == {"x": expected}
+            await clock.advance(51)
+            assert await b.states() == {"x": "failed"}
+
+
+async def test_a_clock_that_jumps_moves_no_timer(tmp_path: Path) -> None:
+    """NTP sets the wall clock a day forward, or back: timeouts and deadlines do not care."""
+    for jump in (timedelta(days=1), -timedelta(days=1)):
+        async with bench(tmp_path / str(jump.days)) as b:
+            await b.send({"prompt": "endless", "wattnap": {"id": "x", "deadline_s": 50}})
+            b.clock.wall += jump
+            await b.clock.advance(49)
+            assert await b.states() == {"x": "running"}
+            await b.clock.advance(2)
+            assert await b.states() == {"x": "failed"}
+            await b.clock.advance(IDLE_S - 5)
+            assert b.where == AWAKE
+            await b.clock.advance(6)
+            assert b.where == OFF
