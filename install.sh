@@ -69,6 +69,7 @@ broken() { # the step's command failed: show the end of what it said
 
 # --- running things so that all of them can be stopped
 
+exec 3>&2 # where people read, even while a command's own output goes to a log
 busy=
 stop_signal=TERM
 
@@ -102,7 +103,7 @@ stop() {
         wait "$!" || :
         kill -s KILL -- "-$!" 2>/dev/null || :
     fi
-    printf '\ninstall.sh: stopped\n' >&2
+    printf '\ninstall.sh: stopped\n' >&3
     exit 130
 }
 
@@ -196,7 +197,7 @@ daemon_from_tree() { # as developers have it: this folder's files, and the tests
 
 # --- the engine
 
-engine() {
+find_engine() {
     if [ -n "${WATTNAP_ENGINE_PYTHON:-}" ]; then
         engine_python=$WATTNAP_ENGINE_PYTHON
         "$engine_python" -c 'import importlib.util, sys
@@ -258,7 +259,7 @@ END
 
 # --- the broker
 
-mosquitto() {
+find_broker() {
     case ${WATTNAP_MOSQUITTO:-} in
     unpack) unpack_mosquitto ;;
     '')
@@ -333,8 +334,8 @@ END
 
 demo() {
     daemon_from_wheel
-    engine
-    mosquitto
+    find_engine
+    find_broker
     exec 9>&- # another run need not wait for the demo's end
     exec "$venv/bin/wattnap" demo --engine-python "$engine_python" --mosquitto "$broker" \
         --cache "$home/cache" "$@"
@@ -342,8 +343,8 @@ demo() {
 
 run_tests() {
     daemon_from_tree
-    engine
-    mosquitto
+    find_engine
+    find_broker
     exec 9>&-
     PATH=$venv/bin:$PATH
     failed=
