@@ -106,7 +106,7 @@ def example() -> str:
 def _lines(section: type[Section]) -> Iterator[str]:
     for key in keys(section):
         limits = f" ({key.limits})" if key.limits else ""
-        yield f"# {key.meaning}{limits}\n{key.name} = {_toml(key.default)}\n"
+        yield f"# {key.meaning}{limits}\n{key.name} = {toml_value(key.default)}\n"
 
 
 def reference() -> str:
@@ -122,7 +122,7 @@ def _table(section: type[Section]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for key in keys(section):
         limits, meaning = (text.replace("|", "\\|") for text in (key.limits, key.meaning))
-        yield f"| `{key.name}` | `{_toml(key.default)}` | {limits} | {meaning} |"
+        yield f"| `{key.name}` | `{toml_value(key.default)}` | {limits} | {meaning} |"
 
 
 def _default(field: types.Field) -> Any:  # what TOML can hold
@@ -133,7 +133,7 @@ def _default(field: types.Field) -> Any:  # what TOML can hold
 
 def _limits(name: str, kind: types.Type) -> str:
     if isinstance(kind, types.LiteralType):
-        return ", ".join(_toml(value) for value in kind.values)
+        return ", ".join(toml_value(value) for value in kind.values)
     unit = next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
     match kind:
         case types.IntType(ge=low, le=high) | types.FloatType(ge=low, le=high, gt=None):
@@ -147,10 +147,10 @@ def _limits(name: str, kind: types.Type) -> str:
     return ", ".join(word for word in (unit, span) if word)
 
 
-def _toml(value: Any) -> str:  # what TOML can hold
+def toml_value(value: Any) -> str:  # what TOML can hold
     """A value as TOML writes it. Its strings are JSON's, but for what we do not use."""
     if isinstance(value, Mapping):
-        pairs = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
+        pairs = ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
 

@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class ChildFailed(ApplianceError):
-    """A process that the demo needs would not start, or ended. Tells its last words."""
+    """A process that the demo needs would not start, or ended."""
 
     code = "demo"
 
@@ -58,10 +58,11 @@ class Child:
         raise self._failed()
 
     def _failed(self) -> ChildFailed:
-        status = self._process.returncode
-        return ChildFailed(f"{self.name} ended ({status}): {self.last_words or 'without a word'}")
+        last = self._last[-1] if self._last else "without a word"
+        return ChildFailed(f"{self.name} ended with status {self._process.returncode}: {last}")
 
-    async def _listen(self, log: Path) -> None:
+    async def listen(self, log: Path) -> None:
+        """Take its output, for as long as there is any."""
         assert self._process.stdout is not None
         with log.open("ab", buffering=0) as file:
             async for line in self._process.stdout:
@@ -76,7 +77,8 @@ class Child:
                 self._last.append(line)
             self._heard.notify_all()
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
+        """Return when it has ended: told to, or killed after STOP_TIMEOUT_S."""
         if self._process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):  # it ends at the same moment
@@ -112,11 +114,11 @@ async def running(name: str, command: Sequence[str], log: Path) -> AsyncIterator
         raise ChildFailed(f"{name}: {command[0]}: {error.strerror}") from error
     child = Child(name, process)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(child._listen(log), name=f"output of {name}")  # noqa: SLF001
+        tasks.create_task(child.listen(log), name=f"output of {name}")
         try:
             yield child
         finally:
-            await child._stop()  # noqa: SLF001
+            await child.stop()
 
 
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None

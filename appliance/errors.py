@@ -179,3 +179,14 @@ class GaveUp(ApplianceError):
 
     def __init__(self, attempts: int, reason: str) -> None:
         super().__init__(f"given up after {attempts} attempts; the last one: {reason}")
+
+
+def alone_in(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a TaskGroup has wrapped: one ApplianceError, if there is nothing worse; else all."""
+    told, rest = group.split(ApplianceError)
+    if told is None or rest is not None:
+        return group
+    first: BaseException = told
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first

@@ -58,11 +58,7 @@ async def broker(program: Path, folder: Path) -> AsyncIterator[Broker]:
 
     Raises ChildFailed if it does not start.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    password = secrets.token_urlsafe(16)
-    password_file = folder / "password"
-    _write_private(password_file, password)
-    _write_private(folder / "passwords", f"{USERNAME}:{hashed(password)}\n")
+    password, password_file = _make_password(folder)
     async with contextlib.AsyncExitStack() as stack:
         port, child = await _start(program, folder, stack)
         yield Broker(
@@ -104,6 +100,15 @@ def hashed(password: str) -> str:
     rounds, salt = 101, secrets.token_bytes(12)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds, 64)
     return f"$7${rounds}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+def _make_password(folder: Path) -> tuple[str, Path]:
+    """One for us, and what the broker may know of it, in a folder for this user alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    password, file = secrets.token_urlsafe(16), folder / "password"
+    _write_private(file, password)
+    _write_private(folder / "passwords", f"{USERNAME}:{hashed(password)}\n")
+    return password, file
 
 
 def _user() -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from appliance.config import Config
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = Callable[..., None]
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print one line of JSON.")
 
@@ -19,13 +19,12 @@ as_json = click.option("--json", "json_", is_flag=True, help="Print one line of 
 def with_config(command: Command) -> Command:
     """Give the command `config`, from its own `--config` or the one before its name."""
 
-    @click.option("--config", "path", metavar="FILE", help="As `wattnap --config FILE`.")
-    @click.pass_obj
-    @functools.wraps(command)
-    def found(outer: str | None, path: str | None, **others: Any) -> Any:  # the command's own
-        return command(config=load(path or outer), **others)
+    def found(outer: str | None, /, path: str | None, **others: Any) -> None:  # the command's own
+        command(config=load(path or outer), **others)
 
-    return found  # type: ignore[return-value]  # click's decorators change the signature
+    functools.update_wrapper(found, command)
+    given = click.option("--config", "path", metavar="FILE", help="As `wattnap --config FILE`.")
+    return given(click.pass_obj(found))
 
 
 def load(path: str | None) -> Config:

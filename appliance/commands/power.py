@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from appliance.commands.options import as_json, print_json, with_config
+from appliance.commands.tables import cell
 
 if TYPE_CHECKING:
     from appliance.config import Config
@@ -97,8 +98,8 @@ def describe(told: dict[str, Any]) -> list[str]:
     """The status for people. What is not known is not mentioned."""
     state, depth = told["state"], told["depth"]
     where = state if depth in {state, "awake"} else f"{state}, {depth}"
-    version = f" (vLLM {told['version']})" if told.get("version") else ""
-    since = f" since {told['since']}" if told.get("since") else ""
+    version = f", version {told['version']}" if told.get("version") else ""
+    since = f" since {cell('at', told['since'])}" if told.get("since") else ""
     lines = [f"{where}{since} · engine {told['engine']}{version}"]
     load = f"{told['waiting']} waiting, {told['running']} running"
     expected_s = told.get("expected_wake_s")

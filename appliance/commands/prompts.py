@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from appliance.commands.options import as_json, print_json, with_config
-from appliance.errors import ApplianceError, BadRequest
+from appliance.errors import BadRequest
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -70,7 +70,9 @@ def ask(
 @click.option("--wait", is_flag=True, help="Stay until it is answered, and print the answer.")
 @with_config
 def submit(config: Config, file: str, json_: bool, id: str | None, wait: bool) -> None:
-    """Hand over a prompt for good: once this returns, it will be answered.
+    """Hand over a prompt that must not get lost.
+
+    Once this returns, it will be answered, whatever happens to the daemon.
 
     FILE holds plain text, or JSON with `prompt` or `messages` as in OpenAI's
     chat API; - is standard input. Prints the request's id.
@@ -145,9 +147,7 @@ def _text(argument: str) -> str:
 def _text_of(file: str) -> str:
     try:
         content = (
-            sys.stdin.buffer.read(LARGEST_FILE_BYTES)
-            if file == "-"
-            else Path(file).read_bytes()
+            sys.stdin.buffer.read(LARGEST_FILE_BYTES) if file == "-" else Path(file).read_bytes()
         )
         return content.decode()
     except OSError as error:
@@ -257,6 +257,3 @@ def _spinner() -> Status:
     from rich.console import Console
 
     return Console(stderr=True).status("connecting")
-
-
-__all__ = ["COMMANDS", "ApplianceError", "summary"]

@@ -1,0 +1,78 @@
+"""Tells people what the demo does, while it does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from appliance.commands import tables
+from appliance.commands.prompts import summary
+from appliance.commands.tables import Row
+
+INDENT = "  "
+
+
+class Narrator:
+    """On stdout; on stderr if stdout is for JSON."""
+
+    def __init__(self, *, to_stderr: bool) -> None:
+        self._console = Console(stderr=to_stderr, highlight=False)
+        self._spinner: Status | None = None
+        self._in_line = False
+
+    def title(self, text: str) -> None:
+        self._settle()
+        self._console.print(f"\n[bold]{escape(text)}[/bold]")
+
+    def note(self, text: str) -> None:
+        self._settle()
+        self._console.print(f"[dim]{INDENT}{escape(text)}[/dim]")
+
+    def waits(self, text: str) -> None:
+        """What is being waited for: a spinner on a terminal, a line elsewhere."""
+        if self._console.is_terminal:
+            self._settle()
+            self._spinner = self._console.status(f"{INDENT}{escape(text)}")
+            self._spinner.start()
+        else:
+            self.note(text)
+
+    def part(self, text: str) -> None:
+        """A piece of an answer, as it comes."""
+        if not self._in_line:
+            self._settle()
+            self._console.print(INDENT, end="")
+            self._in_line = True
+        self._console.print(escape(text), end="", soft_wrap=True, style="cyan")
+
+    def took(self, answer: Mapping[str, Any]) -> None:  # JSON
+        """What an answer has cost."""
+        self.note(summary(dict(answer)))
+
+    def table(self, columns: Mapping[str, str], rows: Sequence[Row]) -> None:
+        self._settle()
+        self._console.print(tables.fitted(columns, rows, self._console))
+
+    def quote(self, last_words: str) -> None:
+        """What a process said before it failed."""
+        self._settle()
+        self._console.print(escape(last_words), style="dim", soft_wrap=True)
+
+    def failed(self, reason: str) -> None:
+        self._settle()
+        self._console.print(f"[bold red]It did not work:[/bold red] {escape(reason)}")
+
+    def close(self) -> None:
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = None
+        if self._in_line:
+            self._console.print()
+            self._in_line = False
