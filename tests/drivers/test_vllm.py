@@ -11,72 +11,24 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import psutil
 import pytest
 import pytest_asyncio
 
 from drivers.errors import Died, NotPermitted, NotPresent, NotSupported, Refused, Unresponsive
 from drivers.procfs import shared_memory
-from drivers.protocols import Engine, EngineFacts, Reply
+from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
 from tests.contracts.engine import (
     CHAT,
     EngineContract,
     answer,
     chat_body,
-    parse_events,
     stream,
     stream_body,
 )
 from tests.drivers.conftest import children
-
-SERVER = Path(__file__).parents[1] / "fakes/vllm_server.py"
-
-
-def make_engine(
-    place: Path,
-    *switches: str,
-    start_timeout_s: float = 30,
-    stop_timeout_s: float = 0.3,
-    stall_timeout_s: float = 30,
-) -> VllmEngine:
-    """An engine that starts the stand-in, with its switches."""
-    return VllmEngine(
-        python=Path(sys.executable),
-        model="stand-in",
-        served_name="stand-in",
-        runtime_dir=place / "run",
-        cache_dir=place / "cache",
-        device="cpu",
-        args=switches,
-        launch=((sys.executable, str(SERVER)), "0.32.0"),
-        start_timeout_s=start_timeout_s,
-        stop_timeout_s=stop_timeout_s,
-        stall_timeout_s=stall_timeout_s,
-    )
-
-
-@contextlib.asynccontextmanager
-async def started(engine: VllmEngine) -> AsyncIterator[VllmEngine]:
-    try:
-        await engine.start()
-        yield engine
-    finally:
-        await engine.stop()
-
-
-async def requests_running(socket: Path) -> int:
-    """What the server at `socket` says in its metrics."""
-    connector = aiohttp.UnixConnector(str(socket))
-    async with (
-        aiohttp.ClientSession("http://engine", connector=connector) as session,
-        session.get("/metrics") as reply,
-    ):
-        lines = (await reply.text()).splitlines()
-    return sum(
-        int(float(line.split()[-1])) for line in lines if line.startswith("vllm:num_requests_run")
-    )
+from tests.drivers.parts import drain, make_engine, requests_running, socket_of, started
 
 
 @pytest_asyncio.fixture(scope="class", loop_scope="class")
@@ -107,14 +59,6 @@ class TestVllmOverStandIn(EngineContract):
     async def begun(self, engine: Engine) -> None:
         while len(children()) < 2:  # noqa: ASYNC110 - nothing tells when a process appears
             await asyncio.sleep(0.01)
-
-
-async def drain(reply: Reply) -> list[str]:
-    return [event async for chunk in reply.chunks for event in parse_events(chunk)]
-
-
-def socket_of(facts: EngineFacts) -> Path:
-    return Path(facts.flags[facts.flags.index("--uds") + 1])
 
 
 async def test_stop_leaves_nothing(place: Path) -> None:

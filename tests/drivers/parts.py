@@ -1,0 +1,69 @@
+"""Engines to test with, and ways to look into them from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+
+from drivers.protocols import EngineFacts, Reply
+from drivers.vllm import VllmEngine
+from tests.contracts.engine import parse_events
+
+SERVER = Path(__file__).parents[1] / "fakes/vllm_server.py"
+
+
+def make_engine(
+    place: Path,
+    *switches: str,
+    start_timeout_s: float = 30,
+    stop_timeout_s: float = 0.3,
+    stall_timeout_s: float = 30,
+) -> VllmEngine:
+    """An engine that starts the stand-in, with its switches."""
+    return VllmEngine(
+        python=Path(sys.executable),
+        model="stand-in",
+        served_name="stand-in",
+        runtime_dir=place / "run",
+        cache_dir=place / "cache",
+        device="cpu",
+        args=switches,
+        launch=((sys.executable, str(SERVER)), "0.32.0"),
+        start_timeout_s=start_timeout_s,
+        stop_timeout_s=stop_timeout_s,
+        stall_timeout_s=stall_timeout_s,
+    )
+
+
+@contextlib.asynccontextmanager
+async def started(engine: VllmEngine) -> AsyncIterator[VllmEngine]:
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def requests_running(socket: Path) -> int:
+    """What the server at `socket` says in its metrics."""
+    connector = aiohttp.UnixConnector(str(socket))
+    async with (
+        aiohttp.ClientSession("http://engine", connector=connector) as session,
+        session.get("/metrics") as reply,
+    ):
+        lines = (await reply.text()).splitlines()
+    return sum(
+        int(float(line.split()[-1])) for line in lines if line.startswith("vllm:num_requests_run")
+    )
+
+
+async def drain(reply: Reply) -> list[str]:
+    return [event async for chunk in reply.chunks for event in parse_events(chunk)]
+
+
+def socket_of(facts: EngineFacts) -> Path:
+    return Path(facts.flags[facts.flags.index("--uds") + 1])
