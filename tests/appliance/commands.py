@@ -1,0 +1,76 @@
+"""The real command in processes of its own, as a user runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+CONFIG = """
+state_dir = "{folder}/state"
+runtime_dir = "{folder}/run"
+[mqtt]
+enabled = false
+[energy]
+meter = "cpu_time"
+[power]
+idle_timeout_s = 60
+"""
+
+WATTNAP = (sys.executable, "-m", "appliance")
+
+
+def write_config(folder: Path, more: str = "") -> Path:
+    """A configuration whose files are all in `folder`."""
+    path = folder / "wattnap.toml"
+    path.write_text(CONFIG.format(folder=folder) + more)
+    return path
+
+
+def wattnap(
+    *arguments: str, config: Path | None = None, given: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    environ = {k: v for k, v in os.environ.items() if k != "WATTNAP_CONFIG"} | environment
+    if config is not None:
+        environ["WATTNAP_CONFIG"] = str(config)
+    return subprocess.run(
+        [*WATTNAP, *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=60,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def daemon(
+    config: Path, log: Path, *arguments: str, stderr: IO[bytes] | None = None, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`wattnap run --fake`, ready, until the block ends; then told to stop."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, log.open("ab") as file:
+        manager.bind("")  # the kernel names it, unix(7)
+        manager.settimeout(30)
+        notify = "@" + manager.getsockname().decode().removeprefix("\0")
+        process = subprocess.Popen(
+            [*WATTNAP, "--config", str(config), "run", "--fake", *arguments],
+            stdout=file,
+            stderr=stderr or file,
+            env=os.environ | {"NOTIFY_SOCKET": notify} | environment,
+        )
+        with process:
+            try:
+                while b"READY=1" not in manager.recv(4096):
+                    pass
+                yield process
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(30)

@@ -1,0 +1,431 @@
+"""The command line, run as a user runs it, against a daemon with an engine in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.cli import Grouped
+from tests.appliance.commands import WATTNAP, daemon, wattnap, write_config
+
+COMMANDS = [name for _, names in Grouped.sections for name in names]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of a daemon that runs while the module's tests do."""
+    folder = tmp_path_factory.mktemp("cli")
+    path = write_config(folder)
+    with daemon(path, folder / "log"):
+        yield path
+
+
+def told(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:  # JSON
+    """The one line of JSON that it printed."""
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stdout.splitlines()
+    return json.loads(line)  # type: ignore[no-any-return]
+
+
+def complaint(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line that it said on stderr."""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("wattnap: ")
+    return line
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`wattnap --help` answers at once also on a small board."""
+    heavy = "{'asyncio', 'rich', 'msgspec', 'sqlite_utils', 'aiomqtt', 'sqlite3', 'ctypes'}"
+    code = f"import sys, appliance.cli; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_help_has_an_example_and_exit_codes(command: str) -> None:
+    """What a person looks for there is there."""
+    text = wattnap(command, "--help").stdout
+
+    assert f"wattnap {command}" in text.split("\n", 2)[2]
+    assert "Exit codes: 0" in text
+
+
+def test_every_command_is_listed() -> None:
+    """Help shows each command once, under its heading."""
+    text = wattnap("--help").stdout
+    listed = [
+        line.split()[0] for line in text.splitlines() if line[:2] == "  " and line[2:3].strip()
+    ]
+
+    assert [name for name in listed if name in COMMANDS] == COMMANDS
+
+
+def test_ask_prints_the_answer(config: Path) -> None:
+    """Text to stdout and nothing else; on a pipe there is no progress."""
+    result = wattnap("ask", "hello wide world", config=config)
+
+    assert (result.stdout, result.stderr, result.returncode) == ("hello wide world\n", "", 0)
+
+
+def test_ask_reads_standard_input(config: Path) -> None:
+    """`-` stands for it, and limits are passed on."""
+    result = wattnap("ask", "-", "--max-tokens", "2", config=config, given="one two three")
+
+    assert result.stdout == "one two\n"
+
+
+def test_ask_json(config: Path) -> None:
+    """One line, with the energy and where it is from."""
+    answer = told(wattnap("ask", "x y", "--json", config=config))
+
+    assert answer["text"] == "x y"
+    assert answer["energy"]["source"] == "estimate"
+    assert answer["timing"]["total_s"] > 0
+
+
+def test_ask_an_unknown_model(config: Path) -> None:
+    """The sender must change it: 65, and what would be right."""
+    result = wattnap("ask", "x", "--model", "other", config=config)
+
+    assert result.returncode == os.EX_DATAERR
+    assert "known: main" in complaint(result)
+
+
+def test_ctrl_c_takes_a_live_prompt_back(config: Path) -> None:
+    """130, and the engine is free again."""
+    with subprocess.Popen(
+        [*WATTNAP, "--config", str(config), "ask", "endless"], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(7) == b"endless"
+        process.send_signal(signal.SIGINT)
+        status = process.wait(10)
+    newest = told(wattnap("requests", "--limit", "1", "--json", config=config))["requests"][0]
+
+    assert status == 130
+    assert newest["error"] == "cancelled"
+
+
+def test_submit_and_wait(config: Path) -> None:
+    """The answer of a text file; its JSON has the id that was chosen."""
+    result = wattnap("submit", "-", "--id", "s-1", "--wait", config=config, given="to be kept")
+    again = told(wattnap("answer", "s-1", "--json", config=config))
+
+    assert result.stdout == "to be kept\n"
+    assert (again["id"], again["text"]) == ("s-1", "to be kept")
+
+
+def test_submit_does_not_wait(config: Path) -> None:
+    """It prints the id, and the answer can be waited for later."""
+    queued = told(wattnap("submit", "-", "--json", config=config, given="later on"))
+    answer = told(wattnap("answer", queued["id"], "--wait", "--json", config=config))
+
+    assert queued["repeated"] is False
+    assert answer["text"] == "later on"
+
+
+def test_submit_a_chat(config: Path, tmp_path: Path) -> None:
+    """A JSON file is an OpenAI body, however it is laid out."""
+    file = tmp_path / "chat.json"
+    body = {"messages": [{"role": "user", "content": "from a file"}]}
+    file.write_text(json.dumps(body, indent=2))
+    result = wattnap("submit", str(file), "--wait", config=config)
+
+    assert result.stdout == "from a file\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [("{nonsense", "not JSON"), ("", "empty"), ('{"prompt": "x", "n": 2}', "n")],
+)
+def test_submit_what_cannot_be_served(given: str, words: str, config: Path) -> None:
+    """65, in words that name the trouble."""
+    result = wattnap("submit", "-", config=config, given=given)
+
+    assert result.returncode == os.EX_DATAERR
+    assert words in complaint(result)
+
+
+def test_submit_the_same_id_with_another_text(config: Path) -> None:
+    """A conflict, and the first one is untouched."""
+    wattnap("submit", "-", "--id", "c-1", "--wait", config=config, given="first")
+    result = wattnap("submit", "-", "--id", "c-1", config=config, given="second")
+
+    assert result.returncode == os.EX_DATAERR
+    assert "c-1" in complaint(result)
+    assert told(wattnap("answer", "c-1", "--json", config=config))["text"] == "first"
+
+
+def test_submit_a_file_that_is_not_there(config: Path) -> None:
+    """66, EX_NOINPUT."""
+    result = wattnap("submit", "/nonexistent", config=config)
+
+    assert result.returncode == os.EX_NOINPUT
+    assert "/nonexistent" in complaint(result)
+
+
+def test_cancel_what_has_ended(config: Path) -> None:
+    """65: nothing was cancelled."""
+    wattnap("submit", "-", "--id", "d-1", "--wait", config=config, given="x")
+    result = wattnap("cancel", "d-1", config=config)
+
+    assert result.returncode == os.EX_DATAERR
+    assert "d-1" in complaint(result)
+
+
+def test_cancel_what_runs(config: Path) -> None:
+    """It is cancelled, and so says its answer."""
+    wattnap("submit", "-", "--id", "e-1", config=config, given="endless")
+    cancelled = told(wattnap("cancel", "e-1", "--json", config=config))
+    result = wattnap("answer", "e-1", "--json", config=config)
+
+    assert cancelled == {"id": "e-1", "cancelled": True}
+    assert json.loads(result.stdout)["error"]["code"] == "cancelled"
+    assert result.returncode == os.EX_TEMPFAIL
+
+
+def test_status_wake_and_rest(config: Path) -> None:
+    """The operator's commands, each with one line of JSON."""
+    woken = told(wattnap("wake", "--keep-warm", "1", "--json", config=config))
+    wattnap("ask", "x", config=config)
+    status = told(wattnap("status", "--json", config=config))
+    people = wattnap("status", config=config).stdout
+    rest = told(wattnap("rest", "off", "--json", config=config))
+
+    assert woken == rest == {"ok": True}
+    assert (status["state"], status["waiting"], status["running"]) == ("awake", 0, 0)
+    assert "estimate" in status["energy"]["source"]
+    assert people.startswith("awake")
+
+
+def test_rest_at_a_depth_that_is_not_offered(config: Path) -> None:
+    """65, with the depths that are."""
+    result = wattnap("rest", "light", config=config)
+
+    assert result.returncode == os.EX_DATAERR
+    assert "offered: off" in complaint(result)
+
+
+def test_the_log(config: Path) -> None:
+    """Each view as one line of JSON; what was not measured is null, not 0."""
+    wattnap("ask", "x", config=config)
+    wattnap("ask", "x", "--model", "other", config=config)
+    requests = told(wattnap("requests", "--limit", "2", "--json", config=config))["requests"]
+    refused, done = requests
+    energy = told(wattnap("energy", "--json", config=config))
+    by_day = told(wattnap("energy", "--by", "day", "--json", config=config))
+    wakes = told(wattnap("wakes", "--json", config=config))["wakes"]
+
+    assert (done["state"], refused["state"]) == ("done", "refused")
+    assert refused["marginal_j"] is None
+    assert done["energy_source"] == "estimate"
+    assert {"serving", "idle", "waking"} <= {row["line"] for row in energy["energy"]}
+    assert by_day["energy"][0]["requests"] >= 1
+    assert wakes[0]["outcome"] == "ok"
+
+
+def test_requests_can_be_chosen(config: Path) -> None:
+    """By time, by state and in number."""
+    wattnap("ask", "x", "--model", "other", config=config)
+    everything = told(wattnap("requests", "--since", "1h", "--json", config=config))
+    refused = told(wattnap("requests", "--state", "refused", "--json", config=config))
+    future = told(wattnap("requests", "--since", "2100-01-01", "--json", config=config))
+    wrong = wattnap("requests", "--since", "yesterday", config=config)
+
+    assert everything["requests"]
+    assert {row["state"] for row in refused["requests"]} == {"refused"}
+    assert future["requests"] == []
+    assert wrong.returncode == os.EX_USAGE
+
+
+def test_tables_are_for_people(config: Path) -> None:
+    """Headings with units, an empty cell where nothing was measured, and what estimates are."""
+    wattnap("ask", "x", config=config)
+    result = wattnap("requests", config=config)
+
+    assert "wake s" in result.stdout
+    assert "None" not in result.stdout
+    assert "no meter has measured it" in result.stderr
+
+
+def test_on_a_terminal(config: Path) -> None:
+    """The answer, and then in a line what it took."""
+    seen = b""
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [*WATTNAP, "--config", str(config), "ask", "hello"],
+        stdin=its, stdout=its, stderr=its, env=os.environ | {"TERM": "xterm"},
+    ) as process:  # fmt: skip
+        os.close(its)
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while chunk := os.read(ours, 4096):
+                seen += chunk
+        os.close(ours)
+        status = process.wait(10)
+
+    assert status == 0
+    assert b"hello\r\n" in seen
+    assert b"1 tokens" in seen
+
+
+def test_a_reader_that_has_enough(config: Path) -> None:
+    """`wattnap requests | head` says nothing about a broken pipe."""
+    wattnap("ask", "x", config=config)
+    ours, its = os.pipe()
+    os.close(ours)
+    with subprocess.Popen(
+        [*WATTNAP, "--config", str(config), "requests"], stdout=its, stderr=subprocess.PIPE
+    ) as process:
+        os.close(its)
+        _, errors = process.communicate(timeout=20)
+
+    assert b"Traceback" not in errors
+    assert process.returncode == os.EX_IOERR
+
+
+def test_without_a_daemon(tmp_path: Path) -> None:
+    """69, and how to start it."""
+    result = wattnap("status", config=write_config(tmp_path))
+
+    assert result.returncode == os.EX_UNAVAILABLE
+    assert "wattnap run" in complaint(result)
+
+
+def test_the_log_outlives_the_daemon(tmp_path: Path) -> None:
+    """It is read when the daemon is stopped; before its first run there is none."""
+    config = write_config(tmp_path)
+    before = wattnap("energy", config=config)
+    with daemon(config, tmp_path / "log"):
+        wattnap("ask", "x", config=config)
+    after = told(wattnap("requests", "--json", config=config))
+
+    assert before.returncode == os.EX_UNAVAILABLE
+    assert "no database" in complaint(before)
+    assert len(after["requests"]) == 1
+
+
+def test_the_log_of_another_user(tmp_path: Path) -> None:
+    """A clean database can be read where one may not write."""
+    config = write_config(tmp_path)
+    with daemon(config, tmp_path / "log"):
+        wattnap("ask", "x", config=config)
+    # Root may write everywhere: what a copy without -wal looks like is the same.
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "wattnap.db")) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    (tmp_path / "state").chmod(0o500)
+    try:
+        after = told(wattnap("requests", "--json", config=config))
+    finally:
+        (tmp_path / "state").chmod(0o700)
+
+    assert len(after["requests"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dance"], "dance"),
+        (["ask"], "TEXT"),
+        (["ask", "x", "--max-tokens", "-1"], "max-tokens"),
+        (["rest", "deeply"], "deeply"),
+        (["config"], "--example"),
+        (["demo"], "--engine-python"),
+        (["energy", "--by", "moon"], "moon"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], words: str) -> None:
+    """64, and where to read on."""
+    result = wattnap(*arguments)
+
+    assert result.returncode == os.EX_USAGE
+    assert words in complaint(result)
+    assert "--help" in result.stderr
+
+
+def test_without_a_command() -> None:
+    """Help, and 64: nothing was done."""
+    result = wattnap()
+
+    assert result.returncode == os.EX_USAGE
+    assert "Usage: wattnap" in result.stderr
+
+
+def test_version() -> None:
+    """Its name and number, in one line."""
+    assert wattnap("--version").stdout.startswith("wattnap ")
+
+
+def test_config_example_and_check(tmp_path: Path) -> None:
+    """What is printed can be used as it is."""
+    example = tmp_path / "wattnap.toml"
+    example.write_text(wattnap("config", "--example").stdout)
+    result = wattnap("config", "--check", str(example))
+
+    assert (result.returncode, result.stdout) == (0, f"{example}: fine\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["config", "--check"], ["run", "--config"], ["status", "--config"]]
+)
+def test_a_wrong_configuration(arguments: list[str], tmp_path: Path) -> None:
+    """78, and the key."""
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[power]\nidle_timeout = 5\n")
+    result = wattnap(*arguments, str(wrong))
+
+    assert result.returncode == os.EX_CONFIG
+    assert "idle_timeout" in complaint(result)
+
+
+def test_a_configuration_for_one_command(config: Path, tmp_path: Path) -> None:
+    """`--config` may stand before or behind the command, and is stronger than the environment."""
+    other = write_config(tmp_path)
+    here = wattnap("status", "--config", str(config), config=other)
+    before = wattnap("--config", str(config), "status", config=other)
+
+    assert (here.returncode, before.returncode) == (0, 0)
+
+
+def test_run_stops_when_told(tmp_path: Path) -> None:
+    """SIGTERM ends it with 0, and the socket is gone."""
+    config = write_config(tmp_path)
+    with daemon(config, tmp_path / "log") as process:
+        found = (tmp_path / "run" / "wattnap.sock").exists()
+
+    assert found
+    assert process.returncode == 0
+    assert not (tmp_path / "run" / "wattnap.sock").exists()
+
+
+def test_a_second_daemon(config: Path) -> None:
+    """78: the first one has the socket."""
+    result = wattnap("run", "--fake", config=config)
+
+    assert result.returncode == os.EX_CONFIG
+    assert "another daemon listens" in result.stderr
+
+
+def test_the_journal_gets_priorities(tmp_path: Path) -> None:
+    """Where stderr is the journal's, each line begins with its priority."""
+    config = write_config(tmp_path)
+    journal = tmp_path / "journal"
+    with journal.open("ab") as file:
+        found = os.fstat(file.fileno())
+        stream = f"{found.st_dev}:{found.st_ino}"
+        with daemon(config, tmp_path / "log", stderr=file, JOURNAL_STREAM=stream):
+            pass
+
+    assert {line[:3] for line in journal.read_text().splitlines()} == {"<6>"}
