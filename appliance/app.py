@@ -53,10 +53,10 @@ class Appliance:
     clock: Clock
 
 
-async def serve(config: Config, *, fake: bool = False) -> None:
+async def serve(config: Config, *, fake: bool = False, engine: Engine | None = None) -> None:
     """Run the daemon. Returns after SIGTERM or SIGINT, when everything has stopped.
 
-    `fake`: an engine in memory, whatever the configuration names.
+    `fake`: an engine in memory, whatever the configuration names. `engine`: this one.
 
     Raises ConfigError or StorageFailed if it cannot start.
     """
@@ -65,7 +65,7 @@ async def serve(config: Config, *, fake: bool = False) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     clock = SystemClock()
-    engine = build_engine(config, fake=fake)
+    engine = engine or build_engine(config, fake=fake)
     async with (
         running(config, engine, build_meter(config), clock) as appliance,
         asyncio.TaskGroup() as doors,

@@ -69,7 +69,7 @@ async def serve(
     clock: Clock,
     tell: Callable[[str], Awaitable[None]] | None,
 ) -> Served:
-    """Run one attempt to its end. `tell` is given each piece of text as it comes.
+    """Run one attempt to its end. `tell` is given the text as it comes, in pieces.
 
     Raises:
         EngineRefused: the engine said no; it will again.
@@ -88,17 +88,21 @@ async def serve(
         text: list[str] = []
         complete = False
         async for events in reply.chunks:
+            # What arrived together is told together: a fast engine costs one part
+            # per read, not one per token.
+            pieces = []
             for data in _data(events):
                 if data == b"[DONE]":
                     complete = True
-                    continue
-                piece = _add(served, _decode(data))
-                if served.first_token_s is None and (piece or len(served.message) > 2):
-                    served.first_token_s = clock.now()
-                if piece:
-                    text.append(piece)
-                    if tell is not None:
-                        await tell(piece)
+                else:
+                    pieces.append(_add(served, _decode(data)))
+            piece = "".join(pieces)
+            if served.first_token_s is None and (piece or len(served.message) > 2):
+                served.first_token_s = clock.now()
+            if piece:
+                text.append(piece)
+                if tell is not None:
+                    await tell(piece)
     served.message["content"] = "".join(text)
     if not complete or served.finish_reason in {None, "abort"}:
         raise AttemptFailed("the engine broke off in the middle of the answer")

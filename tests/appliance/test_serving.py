@@ -64,7 +64,7 @@ async def served(engine: FakeEngine, told: list[str] | None = None) -> Served:
 
 
 async def test_text_usage_and_end() -> None:
-    """Role first, words after, several events in one piece; parts as they come."""
+    """Role first, words after; events that come together are told together."""
     told: list[str] = []
     engine = Scripted(
         event({"role": "assistant", "content": ""}),
@@ -77,7 +77,7 @@ async def test_text_usage_and_end() -> None:
     assert result.usage is not None
     assert result.usage.completion_tokens == 2
     assert result.finish_reason == "stop"
-    assert told == ["Hel", "lo"]
+    assert told == ["Hello"]
 
 
 async def test_tool_calls_are_joined() -> None:

@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--shared-memory", action="store_true", help="leave a psm_ file")
     parser.add_argument("--flood", type=int, default=0, metavar="BYTES", help="of output")
     parser.add_argument("--silent", action="store_true", help="never say that it is ready")
+    parser.add_argument("--log", type=Path, help="file that gets a line for each prompt it takes")
     options, _ = parser.parse_known_args()
     asyncio.run(serve(options))
 
@@ -147,6 +148,9 @@ class Server:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             refusal = {"message": str(error), "type": "BadRequestError", "param": None, "code": 400}
             return web.json_response({"error": refusal}, status=400)
+        if self.options.log:
+            with self.options.log.open("a") as log:
+                log.write(f"{time.monotonic():.6f} {json.dumps(prompt)}\n")
         if prompt == "hang":
             await asyncio.Event().wait()
         answer = Answer(asked, prompt, chat=request.path.endswith("/chat/completions"))

@@ -1,0 +1,126 @@
+"""What the daemon adds to a live request: throughput of paced streams, and latency of one.
+
+    python -m bench.live
+
+Both sides in one run, in turns: straight to the engine's socket, and through
+the daemon's socket door with accounting on. The engine is a paced pretender.
+Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvloop
+
+from bench.rig import Rig, machine, report, rig
+
+Ask = Callable[[str], Awaitable[int]]
+
+
+async def straight(session: aiohttp.ClientSession, prompt: str) -> int:
+    """Tokens that the engine streamed for one prompt."""
+    body = {
+        "model": "main",
+        "messages": [{"role": "user", "content": prompt}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    last = b""
+    async with session.post("http://engine/v1/chat/completions", json=body) as reply:
+        async for chunk in reply.content.iter_any():
+            last = last[-2000:] + chunk
+    (usage,) = (e for e in last.split(b"\n\n") if b'"choices": []' in e)
+    return int(json.loads(usage[6:])["usage"]["completion_tokens"])
+
+
+async def through(made: Rig, prompt: str) -> int:
+    """The same, asked at the socket door with streaming."""
+    reader, writer = await asyncio.open_unix_connection(str(made.socket), limit=1 << 20)
+    request = {"prompt": prompt, "stream": True}
+    writer.write(json.dumps({"op": "ask", "request": request}).encode() + b"\n")
+    try:
+        while True:
+            line = await reader.readline()
+            if line.startswith(b'{"event":"answer"'):
+                return int(json.loads(line)["answer"]["usage"]["completion_tokens"])
+            if b'"event":"error"' in line or not line:
+                raise RuntimeError(line.decode())
+    finally:
+        writer.close()
+
+
+async def throughput(ask: Ask, streams: int, tokens: int) -> float:
+    """Tokens per second over all streams, from the first start to the last end."""
+    prompt = "word " * tokens
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        done = [tasks.create_task(ask(prompt)) for _ in range(streams)]
+    assert all(task.result() == tokens for task in done)
+    return streams * tokens / (time.monotonic() - began)
+
+
+async def latency(ask: Ask, count: int) -> list[float]:
+    """Seconds for each of `count` one-token requests, one after the other."""
+    seconds = []
+    for _ in range(count):
+        began = time.monotonic()
+        await ask("hi")
+        seconds.append(time.monotonic() - began)
+    return seconds
+
+
+async def run(made: Rig, options: argparse.Namespace) -> dict[str, Any]:
+    await through(made, "wake up")
+    engine = aiohttp.UnixConnector(str(made.run / "main" / "engine" / "vllm.sock"), limit=0)
+    rates: dict[str, list[float]] = {"straight": [], "through": []}
+    waits: dict[str, list[float]] = {"straight": [], "through": []}
+    async with aiohttp.ClientSession(connector=engine) as session:
+        sides: dict[str, Ask] = {
+            "straight": lambda prompt: straight(session, prompt),
+            "through": lambda prompt: through(made, prompt),
+        }
+        for _ in range(options.rounds):
+            for side, ask in sides.items():
+                rates[side].append(await throughput(ask, options.streams, options.tokens))
+                waits[side] += await latency(ask, options.requests)
+    median = {side: statistics.median(found) for side, found in rates.items()}
+    p50 = {side: statistics.median(found) for side, found in waits.items()}
+    return {
+        "streams": options.streams,
+        "paced_at_tokens_per_s": options.pace,
+        "tokens_per_s": {side: [round(r, 1) for r in found] for side, found in rates.items()},
+        "throughput_ratio": round(median["through"] / median["straight"], 4),
+        "latency_p50_s": {side: round(s, 6) for side, s in p50.items()},
+        "added_latency_p50_s": round(p50["through"] - p50["straight"], 6),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--pace", type=float, default=312 / 64, help="tokens per second and stream")
+    parser.add_argument("--tokens", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=200)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="live"))
+    with rig(folder, switches=("--tokens-per-s", str(options.pace))) as made:
+        made.start_daemon()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            result = runner.run(run(made, options))
+        made.stop_daemon()
+    report({"bench": "live", "machine": machine()} | result)
+
+
+if __name__ == "__main__":
+    main()
