@@ -45,7 +45,7 @@ class VllmEngine:
     """One vLLM server.
 
     python           of the venv that has vLLM; need not be ours, nor of our version
-    model            a folder (absolute), or a name that vLLM resolves
+    model            a folder, or a name that vLLM resolves
     runtime_dir      ours alone (0700), on a short path: it holds sockets
     cache_dir        vLLM's compile caches; kept between lives, worth seconds per start
     device           "cpu" or "cuda"
@@ -170,10 +170,12 @@ class VllmEngine:
         )
         await upstream.open()
         flags = [*self._flags(row), *self._args]
+        # Its working folder is not ours.
+        model = str(Path(self._model).absolute()) if self._local_model else self._model
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 await child.start(
-                    [*command, self._model, *flags],
+                    [*command, model, *flags],
                     env=self._environment(),
                     directory=self._home,
                     grace_s=self._stop_timeout_s,
@@ -197,19 +199,19 @@ class VllmEngine:
             raise NotSupported(
                 self.name, f"runtime_dir {self._runtime_dir} is {over} bytes too long for sockets"
             )
-        if self._local_model and not Path(self._model).exists():
+        if Path(self._model).is_absolute() and not self._local_model:
             raise NotPresent(self.name, f"no model at {self._model}")
 
     @property
     def _local_model(self) -> bool:
-        return Path(self._model).is_absolute()
+        return Path(self._model).exists()
 
     async def _command(self) -> tuple[list[str], Install]:
         if self._launch is not None:
             command, version = self._launch
             return list(command), Install("vllm", version)
         install = await versions.find(self._python)
-        return [str(self._python), *row_for(install).serve], install
+        return [str(self._python.absolute()), *row_for(install).serve], install
 
     async def _make_home(self) -> None:
         """Have an empty folder of our own, whatever an earlier life has left there."""

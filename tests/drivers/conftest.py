@@ -19,6 +19,13 @@ def place() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.fixture
+def real_gpu() -> None:
+    """Skips where there is no GPU to use. The device files say so, not the probe under test."""
+    if not Path("/dev/nvidiactl").exists():
+        pytest.skip("no NVIDIA GPU here")
+
+
 @pytest.fixture(autouse=True)
 def nobody_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a child process behind.

