@@ -8,7 +8,6 @@ exit code (sysexits.h).
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 
 import click
@@ -90,14 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; never raises for what a user can cause."""
     try:
         result = wattnap.main(arguments, prog_name="wattnap", standalone_mode=False)
-        sys.stdout.flush()
-    except (
-        ApplianceError,
-        click.ClickException,
-        click.Abort,
-        KeyboardInterrupt,
-        BrokenPipeError,
-    ) as error:
+    except (ApplianceError, click.ClickException, click.Abort, KeyboardInterrupt) as error:
         return _conclude(error)
     return result if isinstance(result, int) else os.EX_OK
 
@@ -116,10 +108,6 @@ def _conclude(error: BaseException) -> int:
             told, status = error.format_message(), os.EX_NOINPUT
         case ApplianceError():
             told, status = str(error), error.exit_status
-        case BrokenPipeError():
-            # Whoever read our output has had enough. Python must not try again at its exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = os.EX_IOERR
         case _:
             status = INTERRUPTED
     if told:

@@ -50,9 +50,7 @@ def show_table(columns: Mapping[str, str], rows: Sequence[Row], empty: str) -> N
     # Into a pipe, a line is a row however long it is.
     width = None if sys.stdout.isatty() else 1000
     console = Console(width=width, highlight=False)
-    with console.capture() as text:
-        console.print(fitted(columns, rows, console))
-    click.echo(text.get(), nl=False)
+    console.print(fitted(columns, rows, console))
 
 
 def fitted(columns: Mapping[str, str], rows: Sequence[Row], console: Console) -> Table:
