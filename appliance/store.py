@@ -142,15 +142,19 @@ class Store:
             raise StorageFailed(str(error)) from error
 
     async def close(self) -> None:
-        """Let what was written be committed, then close. Idempotent."""
-        if self._writer is not None:
-            self._writes.put(None)
-            await self._loop.run_in_executor(None, self._writer.join)
-            self._writer = None
+        """Let what was written be committed, then close. Idempotent.
+
+        Then the database is one file, as nobody else has it open.
+        """
+        # The writer goes last: a reader cannot empty the -wal file.
         if self._reading is not None:
             await self._loop.run_in_executor(self._reader, self._reading.close)
             self._reading = None
         self._reader.shutdown()
+        if self._writer is not None:
+            self._writes.put(None)
+            await self._loop.run_in_executor(None, self._writer.join)
+            self._writer = None
 
     def _write_all(self, db: Database) -> None:
         """The writer's thread."""

@@ -176,3 +176,12 @@ def test_the_schema_holds_the_invariants(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
             db.execute(f"UPDATE inbox SET {change}")
     db.close()
+
+
+async def test_a_clean_close_leaves_one_file(tmp_path: Path) -> None:
+    """Whoever copies the database after a stop has all of it."""
+    async with opened(tmp_path / "a.db") as store:
+        await store.write(lambda db: db.execute("SELECT 1"))
+        await store.read(lambda db: list(db.query("SELECT 1")))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["a.db"]
