@@ -17,24 +17,14 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from drivers.errors import (
-    Died,
-    DriverError,
-    NotPermitted,
-    NotPresent,
-    NotSupported,
-    Refused,
-    Unresponsive,
-)
-from drivers.leftovers import InUse, sweep
+from drivers.errors import Died, DriverError, NotPresent, NotSupported, Refused, Unresponsive
 from drivers.process import Child
 from drivers.protocols import EngineFacts, Reply
 from drivers.upstream import Upstream
 from drivers.vllm_command import READY_LINE, environment, flags_for, last_words, shows_progress
+from drivers.vllm_home import Home
 from drivers.vllm_versions import Install, Row, Versions, row_for
 
-SOCKET_PATH_BYTES = 107  # sun_path without its NUL (unix(7))
-IPC_NAME_BYTES = 37  # vLLM's own sockets are called "/" and a UUID (utils/network_utils.py)
 NOTICE_S = 2.0
 """How long a broken connection waits for the news that the engine has died."""
 
@@ -88,8 +78,7 @@ class VllmEngine:
         self._model = model
         self._served_name = served_name
         self._runtime_dir = runtime_dir
-        self._home = runtime_dir / "engine"
-        self._socket = self._home / "vllm.sock"
+        self._home = Home(runtime_dir)
         self._cache_dir = cache_dir
         self._device = device
         self._args = args
@@ -106,13 +95,14 @@ class VllmEngine:
         self._upstream: Upstream | None = None
         self._facts: EngineFacts | None = None  # not None: it serves
         self._announced = asyncio.Event()
-        self._death: Died | None = None
-        self._dead = asyncio.Event()
+        self._death = (0, "no process")  # how the last life ended: status, last words
+        self._dead = asyncio.Event()  # and nobody had asked for it
 
     async def start(self) -> EngineFacts:
         if self._facts is None:
-            await self.stop()  # lets go of a life that ended by itself
+            self._dead.clear()
             try:
+                await self._abandon()  # a life that ended by itself
                 self._facts = await self._start()
             except BaseException:
                 await self._abandon()
@@ -133,10 +123,10 @@ class VllmEngine:
         default it kills its EngineCore at once too (v1/utils.py:605).
         """
         self._facts = None
-        self._death = None
+        self._death = (0, "stopped")
         self._dead.clear()
         try:
-            if self._upstream is not None:
+            if self._upstream is not None and self._child is not None and not self._child.ended:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._stop_timeout_s):
                         await self._upstream.idle()
@@ -145,7 +135,7 @@ class VllmEngine:
 
     async def died(self) -> None:
         await self._dead.wait()
-        raise self._death or Died(self.name, 0)
+        raise Died(self.name, *self._death)
 
     def request(
         self, path: str, body: bytes, *, stream: bool
@@ -154,30 +144,26 @@ class VllmEngine:
 
     def _need_process(self) -> Upstream:
         if self._facts is None or self._upstream is None:
-            raise self._death or Died(self.name, 0, "no process")
+            raise Died(self.name, *self._death)
         return self._upstream
 
     # Starting.
 
     async def _start(self) -> EngineFacts:
-        self._check()
         command, install = await self._command()
-        row = row_for(install)
-        await self._make_home()
+        flags = [*self._flags(row_for(install)), *self._args]
+        await self._home.make(self.name)
         child = self._child = Child(self.name, on_line=self._hear, on_end=self._end)
         upstream = self._upstream = Upstream(
-            self.name, self._socket, stall_timeout_s=self._stall_timeout_s, blame=self._blame
+            self.name, self._home.socket, stall_timeout_s=self._stall_timeout_s, blame=self._blame
         )
         await upstream.open()
-        flags = [*self._flags(row), *self._args]
-        # Its working folder is not ours.
-        model = str(Path(self._model).absolute()) if self._local_model else self._model
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 await child.start(
-                    [*command, model, *flags],
+                    [*command, *flags],
                     env=self._environment(),
-                    directory=self._home,
+                    directory=self._home.path,
                     grace_s=self._stop_timeout_s,
                 )
                 await self._ready(child, upstream)
@@ -186,59 +172,38 @@ class VllmEngine:
             late = f"not ready within {self._start_timeout_s:.0f} s: {last_words(child.tail)}"
             raise Unresponsive(self.name, late) from error
         except OSError as error:
+            shutil.rmtree(self._home.path, ignore_errors=True)  # nobody else will
             raise Refused(self.name, f"cannot start a process: {error.strerror}") from error
         if child.ended:
-            raise self._death_of(child)
+            raise Died(self.name, *how_it_ended(child))
         pids = (child.pid, *child.others)
         return EngineFacts(kind="vllm", version=install.version, pids=pids, flags=tuple(flags))
-
-    def _check(self) -> None:
-        longest = len(os.fsencode(self._home / "ipc")) + IPC_NAME_BYTES
-        if longest > SOCKET_PATH_BYTES:
-            over = longest - SOCKET_PATH_BYTES
-            raise NotSupported(
-                self.name, f"runtime_dir {self._runtime_dir} is {over} bytes too long for sockets"
-            )
-        if Path(self._model).is_absolute() and not self._local_model:
-            raise NotPresent(self.name, f"no model at {self._model}")
 
     @property
     def _local_model(self) -> bool:
         return Path(self._model).exists()
 
+    def _named_model(self) -> str:
+        """The model as the server is told; absolute, since it does not work in our folder."""
+        if self._local_model:
+            return str(Path(self._model).absolute())
+        if Path(self._model).is_absolute():
+            raise NotPresent(self.name, f"no model at {self._model}")
+        return self._model
+
     async def _command(self) -> tuple[list[str], Install]:
+        """The command line up to the model's name."""
+        model = self._named_model()
         if self._launch is not None:
             command, version = self._launch
-            return list(command), Install("vllm", version)
+            return [*command, model], Install("vllm", version)
         install = await versions.find(self._python)
-        return [str(self._python.absolute()), *row_for(install).serve], install
-
-    async def _make_home(self) -> None:
-        """Have an empty folder of our own, whatever an earlier life has left there."""
-        try:
-            self._runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = self._runtime_dir.stat()
-            if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-                raise NotPermitted(
-                    self.name, f"runtime_dir {self._runtime_dir} must be ours alone (chmod 700)"
-                )
-            left = await asyncio.to_thread(sweep, self._home)
-            if left:
-                raise Unresponsive(self.name, f"an earlier engine's processes {left} do not end")
-            for folder in (self._home, self._home / "ipc", self._home / "tmp"):
-                folder.mkdir(mode=0o700)
-            self._cache_dir.mkdir(parents=True, exist_ok=True)
-        except InUse as error:
-            raise Refused(self.name, str(error)) from error
-        except OSError as error:
-            raise NotPermitted(
-                self.name, f"cannot write {error.filename}: {error.strerror}"
-            ) from error
+        return [str(self._python.absolute()), *row_for(install).serve, model], install
 
     def _flags(self, row: Row) -> list[str]:
         return flags_for(
             row,
-            socket=self._socket,
+            socket=self._home.socket,
             served_name=self._served_name,
             max_model_len=self._max_model_len,
             kv_cache_bytes=self._kv_cache_bytes,
@@ -269,7 +234,7 @@ class VllmEngine:
         pause_s = 1.0
         while not await upstream.healthy():
             if child.ended:
-                raise self._death_of(child)
+                raise Died(self.name, *how_it_ended(child))
             if not self._announced.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
@@ -291,21 +256,20 @@ class VllmEngine:
         self._announced.set()  # whoever waits for it has waited long enough
         if self._facts is not None and self._child is not None:
             self._facts = None
-            self._death = self._death_of(self._child)
+            self._death = how_it_ended(self._child)
             self._dead.set()
-
-    def _death_of(self, child: Child) -> Died:
-        return Died(self.name, child.status or 0, last_words(child.tail))
 
     async def _blame(self, why: str) -> DriverError:
         """Say whose end a broken connection was: the process's, or only the connection's."""
         child = self._child
         if child is None:
-            return Died(self.name, 0, "stopped")
+            return Died(self.name, *self._death)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(NOTICE_S):
                 await child.wait()
-        return self._death_of(child) if child.ended else Unresponsive(self.name, why)
+        if child.ended:
+            return Died(self.name, *how_it_ended(child))
+        return Unresponsive(self.name, why)
 
     async def _abandon(self) -> None:
         """End what is left of a life. Safe in any state."""
@@ -315,7 +279,10 @@ class VllmEngine:
         try:
             if child is not None:
                 await child.kill()
-                await asyncio.to_thread(shutil.rmtree, self._home, ignore_errors=True)
         finally:
             if upstream is not None:
                 await upstream.close()
+
+
+def how_it_ended(child: Child) -> tuple[int, str]:
+    return child.status or 0, last_words(child.tail)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from drivers.upstream import SERVER_KEEP_S
+from drivers.vllm_home import Home
 from drivers.vllm_versions import Row
 
 # uvicorn's line just before it listens.
@@ -62,7 +63,7 @@ def environment(
     base: Mapping[str, str],
     *,
     python: Path,
-    home: Path,
+    home: Home,
     cache_dir: Path,
     device: str,
     local_model: bool,
@@ -76,8 +77,8 @@ def environment(
         "PATH": f"{python.parent}:{base.get('PATH', '/usr/bin:/bin')}",
         "PYTHONUNBUFFERED": "1",
         # Neither is removed by vLLM, even on a clean exit: so, into our folder.
-        "VLLM_RPC_BASE_PATH": str(home / "ipc"),
-        "TMPDIR": str(home / "tmp"),
+        "VLLM_RPC_BASE_PATH": str(home.ipc),
+        "TMPDIR": str(home.tmp),
         # These must outlive TMPDIR, or each start compiles anew.
         "VLLM_CACHE_ROOT": str(cache_dir / "vllm"),
         "TORCHINDUCTOR_CACHE_DIR": str(cache_dir / "torchinductor"),

@@ -6,6 +6,7 @@ import pytest
 
 from drivers.errors import NotSupported
 from drivers.vllm_command import environment, flags_for, last_words, shows_progress
+from drivers.vllm_home import Home
 from drivers.vllm_versions import Install, row_for
 
 
@@ -93,7 +94,7 @@ def env(*, device: str = "cpu", base: dict[str, str] | None = None, **extra: str
     return environment(
         base or {},
         python=Path("/venv/bin/python"),
-        home=Path("/run/x"),
+        home=Home(Path("/run/x")),
         cache_dir=Path("/var/cache/x"),
         device=device,
         local_model=True,
