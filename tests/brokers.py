@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -20,21 +22,28 @@ autosave_interval 1
 autosave_on_changes true
 max_queued_messages 0
 set_tcp_nodelay true
+user {user}
 """
 
 
 class Mosquitto:
-    """A child of the test on a free port, with a persistent store in `folder`."""
+    """A child of the test on a free port, with a persistent store in `folder`.
 
-    def __init__(self, program: str, folder: Path) -> None:
+    `more`: lines for its configuration; {folder} is filled in.
+    """
+
+    def __init__(self, program: str, folder: Path, more: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._program, self._folder = program, folder
         self._conf = folder / "mosquitto.conf"
-        self._conf.write_text(CONF.format(port=self.port, folder=folder))
+        # Started as root, it would become a user who may not write here.
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        self._conf.write_text((CONF + more).format(port=self.port, folder=folder, user=user))
         self._process: subprocess.Popen[bytes] | None = None
+        self._written_at = 0
 
     def start(self) -> None:
         """Return once it accepts connections."""
@@ -59,6 +68,13 @@ class Mosquitto:
             self._process.send_signal(signal.SIGCONT)
             self._process.wait(10)
             self._process = None
+
+    def saved(self) -> bool:
+        """True once it has written its sessions and messages since this was last asked."""
+        store = self._folder / "mosquitto.db"
+        written_at = store.stat().st_mtime_ns if store.exists() else 0
+        before, self._written_at = self._written_at, written_at
+        return written_at > before
 
     def freeze(self) -> None:
         """Let it hang without closing anything."""

@@ -37,6 +37,7 @@ from appliance.doors.mqtt_paho import Terms
 from appliance.doors.mqtt_reception import Reception
 from appliance.doors.mqtt_retry import Outage
 from appliance.doors.mqtt_topics import Topics
+from appliance.errors import StorageFailed
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +72,23 @@ class MqttDoor:
         self._max_packet_bytes = max(LARGEST_PACKET_BYTES, 2 * max_request_bytes)
         self._topics = Topics(base, config.response_topics)
         self._reception = Reception(desk, self._topics, max_request_bytes)
-        self._outbox = Outbox(desk, self._topics)
+        self._outbox = Outbox(desk, self._topics, clock)
         self._news = News(desk, self._topics, self._outbox.ready, version)
-        broker = f"{config.host}:{config.port}"
-        self._outage = Outage(broker, config.retry_min_s, config.retry_max_s)
+        self._two_of_a_name = (
+            f"does another appliance call itself {self._identifier}? Give one another `name`"
+        )
+        self._outage = Outage(
+            f"{config.host}:{config.port}",
+            config.retry_min_s,
+            config.retry_max_s,
+            # Mosquitto 2.0 does not say that a session was taken over: it only closes.
+            short_lived=self._two_of_a_name,
+        )
         self._taking: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._tls: ssl.SSLContext | None = None
 
-    async def run(self, ready: Callable[[], None]) -> None:
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until cancelled. Calls `ready` once, when it has connected or could not.
 
         Cancelled, it lets the desk finish what it is accepting, publishes
@@ -128,7 +137,10 @@ class MqttDoor:
     async def _greet(self, connection: Connection) -> None:
         """Raises ConnectionEnded."""
         if not connection.session_present:
-            await self._desk.session_lost()
+            try:
+                await self._desk.session_lost()
+            except StorageFailed as error:
+                raise ConnectionEnded(str(error)) from error
         # Also into a session that is there: we may have died before we subscribed.
         await connection.subscribe(self._topics.inputs)
         await self._say(connection, b"online")
@@ -197,15 +209,13 @@ class MqttDoor:
 
     def _explain(self, ended: ConnectionEnded) -> str:
         match ended.code:
-            case code if code == BAD_CREDENTIALS:
-                return f"{ended}; see mqtt.username and mqtt.password_file"
-            case code if code == NOT_AUTHORIZED:
-                return f"{ended}; see mqtt.username and the broker's access list"
-            case code if code == SESSION_TAKEN_OVER:
+            case code if code in {BAD_CREDENTIALS, NOT_AUTHORIZED}:
                 return (
-                    f"another client calls itself {self._identifier} and has taken our session;"
-                    " give one of the two appliances another `name`"
+                    f"{ended}; see mqtt.username and mqtt.password_file here,"
+                    " and the broker's access list"
                 )
+            case code if code == SESSION_TAKEN_OVER:
+                return f"{ended}; {self._two_of_a_name}"
         return str(ended)
 
 

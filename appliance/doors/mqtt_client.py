@@ -16,7 +16,6 @@ import aiomqtt
 from paho.mqtt import client as paho
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -38,6 +37,18 @@ FAILURE = 0x80
 BAD_CREDENTIALS, NOT_AUTHORIZED, SESSION_TAKEN_OVER = 0x86, 0x87, 0x8E
 
 
+REFUSALS = {
+    0x80: "unspecified error",
+    0x83: "implementation specific error",
+    0x87: "not authorized",
+    0x90: "topic name invalid",
+    0x95: "packet too large",
+    0x97: "quota exceeded",
+    0x99: "payload format invalid",
+}
+"""MQTT 5.0, 3.4.2.1, and one that a broker announces instead (3.2.2.3.6)."""
+
+
 class ConnectionEnded(Exception):
     """No connection, or none any more. `code` is the broker's reason, if it told one."""
 
@@ -50,7 +61,7 @@ class NotTaken(Exception):
     """The broker answered a publish with no; `code` says why (MQTT 5.0, 3.4.2.1)."""
 
     def __init__(self, code: int) -> None:
-        super().__init__(f"{ReasonCode(PacketTypes.PUBACK, identifier=code)} (0x{code:02x})")
+        super().__init__(f"{REFUSALS.get(code, 'refused')} (0x{code:02x})")
         self.code = code
 
 
@@ -89,7 +100,7 @@ class Connection:
         self.settled: set[int] = set()
         self._terms, self._take = terms, take
         self._greeted: asyncio.Future[None] = self._loop.create_future()
-        self._sent: dict[int, tuple[asyncio.Future[int | None], set[int]]] = {}
+        self._sent: dict[int, tuple[str, asyncio.Future[int | None], set[int]]] = {}
         self._acked: set[int] = set()
         self._unfinished = self._unfinished_bytes = self._unsent_bytes = 0
         self._paused = False
@@ -97,6 +108,7 @@ class Connection:
         self._roomy.set()
         self._watch: asyncio.TimerHandle | None = None
         self._last_taken_s = 0.0
+        self._last_refused = ""
         self._client = QuietClient(terms)
         self._client.on_drained = self._on_drained
         self._paho = self._client.paho
@@ -167,7 +179,7 @@ class Connection:
         if qos == 0:
             taken.set_result(0)
         else:
-            self._expect(info.mid, taken)
+            self._expect(info.mid, topic, taken)
         self._note_room()
         return taken
 
@@ -227,7 +239,7 @@ class Connection:
             self._greeted.exception()  # seen, whether anybody still waits for it or not
         if self._watch is not None:
             self._watch.cancel()
-        for taken, _ in self._sent.values():
+        for _, taken, _ in self._sent.values():
             if not taken.done():
                 taken.set_result(None)
         self._roomy.set()
@@ -260,8 +272,15 @@ class Connection:
         code: ReasonCode,
         _properties: PahoProperties | None,
     ) -> None:
-        by_broker = flags.is_disconnect_packet_from_server
-        self._end(ConnectionEnded(str(code), code.value if by_broker else 0))
+        if flags.is_disconnect_packet_from_server:
+            self._end(ConnectionEnded(f"the broker put us out: {code}", code.value))
+        else:
+            lost = code.value == FAILURE  # paho's word for all that a socket can report
+            self._end(
+                ConnectionEnded(
+                    ("the connection broke" if lost else str(code)) + self._last_refused
+                )
+            )
 
     def _on_packet(self) -> MQTTErrorCode:
         """Let paho decode a message; take note of one that it cannot decode.
@@ -304,7 +323,9 @@ class Connection:
     ) -> None:
         if mid not in self._sent:  # QoS 0
             return
-        taken, acked = self._sent.pop(mid)
+        topic, taken, acked = self._sent.pop(mid)
+        if code.value >= FAILURE:
+            self._last_refused = f" after it did not take {topic}: {NotTaken(code.value)}"
         self._last_taken_s = self._loop.time()
         self.settled |= acked
         if not taken.done():  # nobody may wait for it any more
@@ -321,12 +342,12 @@ class Connection:
         else:
             self._roomy.set()
 
-    def _expect(self, mid: int, taken: asyncio.Future[int | None]) -> None:
+    def _expect(self, mid: int, topic: str, taken: asyncio.Future[int | None]) -> None:
         """Once this is taken, all that we acknowledged before it has been handled."""
         if not self._sent:
             self._last_taken_s = self._loop.time()
         acked, self._acked = self._acked, set()
-        self._sent[mid] = (taken, acked)
+        self._sent[mid] = (topic, taken, acked)
         if self._watch is None:
             self._watch_publishes()
 

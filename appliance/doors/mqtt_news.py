@@ -65,7 +65,7 @@ class News:
         shown: dict[str, Any] = {}
         while True:
             self._changed.clear()
-            state = self._desk.state() | {"version": self._version}
+            state = self._desk.state() | {"wattnap": self._version}
             if state != shown:
                 await self._keep(connection, self._topics.state, state)
             # An awake period has ended, or this is the first look.

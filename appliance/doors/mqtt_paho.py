@@ -5,6 +5,7 @@ Both are pinned: their private parts that we use are listed in docs/decisions/00
 
 from __future__ import annotations
 
+import logging
 import ssl
 import struct
 from collections.abc import Callable
@@ -17,6 +18,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 
 from appliance.doors.mqtt_message import Message, Properties
+
+# paho calls each lost connection an ERROR, in its own words; we say it once, in ours.
+_paho_log = logging.getLogger(f"{__name__}.paho")
+_paho_log.setLevel(logging.CRITICAL)
 
 RECEIVE_MAXIMUM = 128
 WILL_DELAY_S = 3
@@ -77,6 +82,7 @@ class QuietClient(aiomqtt.Client):
             timeout=terms.connect_timeout_s,
             max_inflight_messages=20,  # Mosquitto's own, for brokers that do not say
             will=will,
+            logger=_paho_log,
         )
         self.paho = self._client
         self.paho.manual_ack_set(True)

@@ -19,6 +19,7 @@ from appliance.doors.mqtt_message import (
     DOOR,
     Caller,
     Message,
+    Properties,
     caller_of,
     client_of,
     encode_address,
@@ -43,6 +44,7 @@ class _Rest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Control = TypeVar("Control", _Wake, _Rest)
+Key = TypeVar("Key")
 
 
 class NothingToCancel(BadRequest):
@@ -56,6 +58,8 @@ class Reception:
         self._desk, self._topics, self._limit_bytes = desk, topics, limit_bytes
         self._telling = 0
         self._told_of: dict[bytes, None] = {}
+        self._closed: dict[str, None] = {}
+        """Topics on which the broker did not take an error."""
 
     async def take(self, connection: Connection, message: Message) -> None:
         """Return when nothing more will be done with it on this connection."""
@@ -132,14 +136,9 @@ class Reception:
             if caller.address is not None and not isinstance(error, Loop):
                 topic = caller.address.topic or self._topics.response(caller.id or "")
                 answer = msgspec.json.encode({"id": caller.id, "error": error.as_dict()})
+                payload = echoed(answer, caller.address)
                 properties = answer_properties(caller.address, caller.hops)
-                try:
-                    await connection.publish(
-                        topic, echoed(answer, caller.address), qos=qos, properties=properties
-                    )
-                except NotTaken as refused:
-                    error = BadRequest(f"{error} (told here, because on {topic}: {refused})")
-                else:
+                if await self._is_taken(connection, topic, payload, qos, properties):
                     return
             told = error_notice(caller.id, message.topic, error.as_dict())
             code = await connection.post(self._topics.errors, told, qos=qos)
@@ -148,16 +147,36 @@ class Reception:
         finally:
             self._telling -= 1
 
+    async def _is_taken(
+        self, connection: Connection, topic: str, payload: bytes, qos: int, properties: Properties
+    ) -> bool:
+        """False if the broker does not take it, or cut us over it the last time."""
+        if topic in self._closed:
+            del self._closed[topic]  # another message may try again
+            return False
+        try:
+            await connection.publish(topic, payload, qos=qos, properties=properties)
+        except (NotTaken, ConnectionEnded) as error:
+            _remember(self._closed, topic)
+            if isinstance(error, ConnectionEnded):
+                raise
+            return False
+        return True
+
     def _is_known(self, message: Message) -> bool:
         """True for a retained message that nobody need hear of: told before, or a removal."""
         if not message.payload:
             return True
         key = hashlib.sha256(message.topic.encode() + b"\0" + message.payload).digest()
         known = key in self._told_of
-        self._told_of[key] = None
-        if len(self._told_of) > MAX_REMEMBERED:
-            del self._told_of[next(iter(self._told_of))]
+        _remember(self._told_of, key)
         return known
+
+
+def _remember(known: dict[Key, None], key: Key) -> None:
+    known[key] = None
+    if len(known) > MAX_REMEMBERED:
+        del known[next(iter(known))]
 
 
 def _depth(payload: bytes) -> str | None:

@@ -9,6 +9,7 @@ log = logging.getLogger(__name__)
 
 STABLE_S = 30.0
 SPOKEN_EVERY_S = 600.0
+SUSPICIOUS_CUTS = 4
 
 
 class Outage:
@@ -16,11 +17,14 @@ class Outage:
 
     Pauses double from `min_s` up to `max_s`, each shortened by up to half at
     random, so that many appliances do not return to a broker in step. A
-    connection that lasted STABLE_S starts them anew.
+    connection that lasted STABLE_S starts them anew. `short_lived` is said when
+    connections come about and do not last, again and again.
     """
 
-    def __init__(self, broker: str, min_s: float, max_s: float) -> None:
+    def __init__(self, broker: str, min_s: float, max_s: float, *, short_lived: str = "") -> None:
         self._broker, self._min_s, self._max_s = broker, min_s, max_s
+        self._short_lived = short_lived
+        self._cut = 0
         self._failures = 0
         self._since_s = 0.0
         self._spoken_s: float | None = None
@@ -40,8 +44,11 @@ class Outage:
         `lasted_s`: how long there was a connection. `at_most`: trying sooner
         than after the longest pause would do harm.
         """
+        self._cut = self._cut + 1 if 0 < lasted_s < STABLE_S else 0
         if lasted_s >= STABLE_S:
             self._failures = 0
+        if self._cut == SUSPICIOUS_CUTS:
+            log.warning("the broker cuts each connection soon: %s", self._short_lived)
         if self._spoken_s is None:
             self._since_s = now_s
         if self._spoken_s is None or now_s - self._spoken_s >= SPOKEN_EVERY_S:
