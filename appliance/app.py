@@ -219,7 +219,6 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
 
         return FakeEngine(start_s=1.0, token_s=0.02)
     from drivers.probe import nvidia_gpus
-
     from drivers.vllm import VllmEngine
 
     if not settings.model:

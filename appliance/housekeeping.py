@@ -40,7 +40,7 @@ class Housekeeping:
         while True:
             wall = self._clock.utc().timestamp()
             await self._clock.sleep_until(self._clock.now() + HOUR_S - wall % HOUR_S)
-            self._supervisor.checkpoint()
+            self._supervisor.moves.checkpoint()
             await self.forget()
 
     async def forget(self) -> None:

@@ -195,7 +195,9 @@ class Intake:
         self._supervisor.wake(keep_warm_s)
 
     def rest(self, depth: str | None = None) -> None:
-        offered = [rung.depth for rung in self._supervisor.ladder if rung.depth is not Depth.AWAKE]
+        offered = [
+            rung.depth for rung in self._supervisor.idleness.ladder if rung.depth is not Depth.AWAKE
+        ]
         if depth is None:
             self._supervisor.rest(offered[-1])
             return
@@ -208,7 +210,7 @@ class Intake:
 
     def state(self) -> dict[str, Any]:
         machine, load = self._supervisor.machine, self._roster.load
-        facts = self._supervisor.facts
+        facts = self._supervisor.moves.facts
         return {
             "state": machine.state.name.lower(),
             "depth": ledger.word(machine.depth),
@@ -218,8 +220,8 @@ class Intake:
             "pids": list(facts.pids) if facts else [],
             "waiting": load.waiting,
             "running": load.running,
-            "expected_wake_s": round(self._supervisor.expected_wake_s, 1),
-            "failure": self._supervisor.failure,
+            "expected_wake_s": round(self._supervisor.moves.expected_wake_s, 1),
+            "failure": self._supervisor.moves.failure,
         }
 
     async def energy(self) -> dict[str, Any]:
@@ -231,7 +233,7 @@ class Intake:
 
     def _retry_after_s(self) -> float:
         awake = self._supervisor.machine.state is State.AWAKE
-        return 5.0 if awake else max(5.0, self._supervisor.expected_wake_s)
+        return 5.0 if awake else max(5.0, self._supervisor.moves.expected_wake_s)
 
     def _instant(self) -> Instant:
         return Instant(

@@ -238,3 +238,19 @@ def wake(m: Machine) -> Move:
 def rest(m: Machine, goal: Depth) -> Move:
     to = next_edge(m.depth, goal)
     return Machine(State.SETTLING, to, goal), (Rest(m.depth, to),)
+
+
+def cause_of(event: Event, before: str) -> str:
+    """Why the machine moves, for the ledger."""
+    match event:
+        case Arrived():
+            return "request"
+        case WakeAsked() | RestAsked():
+            return "operator"
+        case StepDue():
+            return "policy"
+        case Broke() | RetryDue():
+            return "failure"
+        case Closed():
+            return "stop"
+    return before

@@ -71,7 +71,6 @@ class Roster:
     _by_key: dict[Key, Entry] = field(default_factory=dict)
     _queue: list[tuple[bool, int, int, Entry]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
-    _deadlines: list[tuple[float, int, Entry]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
@@ -93,7 +92,7 @@ class Roster:
 
     def add(self, entry: Entry) -> None:
         """It waits."""
-        self._enter(entry)
+        self._by_key[entry.key] = entry
         self._waiting[entry] = None
         heapq.heappush(self._queue, (not entry.suspect, entry.priority, next(self._order), entry))
 
@@ -103,7 +102,7 @@ class Roster:
 
     def occupy(self, entry: Entry) -> None:
         """It runs, without having waited."""
-        self._enter(entry)
+        self._by_key[entry.key] = entry
         self._running[entry] = None
 
     def take(self) -> list[Entry]:
@@ -134,22 +133,6 @@ class Roster:
         if self._by_key.get(entry.key) is entry:
             del self._by_key[entry.key]
         return held
-
-    def next_deadline_s(self) -> float | None:
-        """The earliest deadline, on the boot clock."""
-        while self._deadlines and not self._holds(self._deadlines[0][-1]):
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
-
-    def overdue(self, now_s: float) -> list[Entry]:
-        """Those whose deadline has passed."""
-        return [e for at_s, _, e in self._deadlines if at_s <= now_s and self._holds(e)]
-
-    def _enter(self, entry: Entry) -> None:
-        if self._by_key.get(entry.key) is not entry:
-            self._by_key[entry.key] = entry
-            if entry.deadline_at_s is not None:
-                heapq.heappush(self._deadlines, (entry.deadline_at_s, next(self._order), entry))
 
     def _holds(self, entry: Entry) -> bool:
         return entry in self._waiting or entry in self._running

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 
 from appliance import inbox, serving
 from appliance import lifecycle as lc
-from appliance.attempt import Attempts, LastWake
+from appliance.attempt import Attempts
 from appliance.books import Books
 from appliance.clock import Clock, iso
+from appliance.deadlines import Deadlines
 from appliance.errors import (
     ApplianceError,
     Expired,
@@ -25,13 +26,14 @@ from appliance.errors import (
     Interrupted,
     WakeFailed,
 )
+from appliance.idleness import Idleness
 from appliance.journal import Journal
-from appliance.ledger import Transition, add, word
+from appliance.moves import Moves
 from appliance.notices import ApplianceChanged, Notices
 from appliance.roster import Entry, Roster
 from drivers.errors import DriverError
-from drivers.protocols import Engine, EngineFacts
-from policies.ladder import Depth, Gap, Ladder, Now, Policy, Timetable
+from drivers.protocols import Engine
+from policies.ladder import Depth, Ladder, Policy, Timetable
 
 log = logging.getLogger(__name__)
 
@@ -61,17 +63,20 @@ class Supervisor:
         self.machine = lc.Machine()
         self.started, self.stopped = asyncio.Event(), asyncio.Event()
         self.since = iso(clock.utc())
-        self.facts: EngineFacts | None = None
-        self.failure: str | None = None
-        self.expected_wake_s = expected_wake_s
-        self.ladder = ladder
-        self._engine, self._alias = engine, alias
-        self._policy = policy
+        self.idleness = Idleness(policy, ladder, clock)
+        self.moves = Moves(
+            engine=engine,
+            alias=alias,
+            journal=journal,
+            clock=clock,
+            books=books,
+            expected_wake_s=expected_wake_s,
+        )
+        self._engine = engine
         self._roster = roster
         self._journal = journal
         self._notices = notices
         self._clock = clock
-        self._books = books
         self._max_attempts = max_attempts
         self._events: asyncio.Queue[lc.Event | Owed] = asyncio.Queue()
         self._owed: set[Owed] = set()
@@ -79,14 +84,9 @@ class Supervisor:
         self._move: Owed | None = None
         self._watch: Owed | None = None
         self._idle: asyncio.Task[None] | None = None
-        self._alarm: asyncio.Task[None] | None = None
-        self._alarm_s: float | None = None
-        self._idle_since_s: float | None = clock.now()
-        self._wake = LastWake()
+        self._deadlines = Deadlines(clock, self._expire)
         self._cause = "request"
         self._failures = 0
-        self._keep_warm_until_s = 0.0
-        self._rest_wish: Depth | None = None
         self._attempts = Attempts(
             alias=alias, journal=journal, notices=notices, clock=clock, books=books
         )
@@ -95,10 +95,11 @@ class Supervisor:
 
     def arrived(self, entry: Entry) -> None:
         """A request waits: committed, or live."""
-        self._not_closed()
-        self._end_gap()
+        if self.machine.state is lc.State.CLOSED:
+            raise Interrupted
+        self.idleness.end_gap()
         self._roster.add(entry)
-        self._set_alarm()
+        self._deadlines.watch(entry)
         self.post(lc.Arrived())
         if self.machine.state is lc.State.WAKING:
             self._tell_waking(entry)
@@ -109,13 +110,13 @@ class Supervisor:
 
     def occupy(self, entry: Entry) -> None:
         """Keep a place for a request that is being committed. Then `begin` or `withdraw` it."""
-        self._end_gap()
         self._roster.occupy(entry)
-        self._set_alarm()
         self.post(lc.Arrived())
 
     def begin(self, entry: Entry) -> None:
         """It is committed as running: run it in the place that was kept for it."""
+        self.idleness.end_gap()
+        self._deadlines.watch(entry)
         if self.machine.state is lc.State.AWAKE:
             self._start(entry)
             return
@@ -141,28 +142,21 @@ class Supervisor:
             del self._serving[task]
         if not self._roster.remove(entry):
             return False
-        self._attempts.fail(entry, error, self._wake)
+        self._attempts.fail(entry, error, self.moves.wake)
         self._left()
         return True
 
     def wake(self, keep_warm_s: float) -> None:
         """The operator wants it awake, at least for that long once it is idle."""
-        self._rest_wish = None
-        self._keep_warm_until_s = self._clock.now() + keep_warm_s
+        self.idleness.keep_warm(keep_warm_s)
         self.post(lc.WakeAsked())
 
     def rest(self, depth: Depth) -> None:
         """The operator wants it at rest as soon as nothing waits or runs."""
-        self._keep_warm_until_s = 0.0
         # At rest already it has nothing to remember: the next request's idle time is its own.
         up = self.machine.state in {lc.State.AWAKE, lc.State.WAKING}
-        self._rest_wish = depth if up else None
+        self.idleness.wish_rest(depth if up else None)
         self.post(lc.RestAsked(depth))
-
-    def checkpoint(self) -> None:
-        """Put into the ledger what has been booked so far."""
-        self._books.checkpoint()
-        self._record_energy()
 
     def post(self, event: lc.Event) -> None:
         """Tell the machine what happened."""
@@ -175,6 +169,7 @@ class Supervisor:
         """
         try:
             async with asyncio.TaskGroup() as self._tasks:
+                deadlines = self._tasks.create_task(self._deadlines.run(), name="deadlines")
                 for entry in recovered:
                     self._take_up(entry)
                 self.started.set()
@@ -183,17 +178,15 @@ class Supervisor:
                     if event is not None:
                         self._handle(event)
                 self._interrupt()
-            if self._books.depth is not Depth.OFF:
-                await self._descend(self._books.depth, Depth.OFF, "stop")
+                deadlines.cancel()
+            await self.moves.end()
         finally:
-            await self._engine.stop()
-            self._books.close()
-            self._record_energy()
+            await self.moves.close()
             self.stopped.set()
 
     def _handle(self, event: lc.Event) -> None:
         before = self.machine
-        self._cause = _cause(event, self._cause)
+        self._cause = lc.cause_of(event, self._cause)
         self.machine, effects = lc.step(before, event, self._roster.load)
         log.debug("%s %s -> %s %s", before, event, self.machine, effects)
         if (before.state, before.depth) != (self.machine.state, self.machine.depth):
@@ -223,7 +216,7 @@ class Supervisor:
                     self._tell_waking(entry)
                 self._move = self._owe(self._climb(depth, self._cause))
             case lc.Rest(here=here, depth=depth):
-                self._rest_wish = None
+                self.idleness.rest_wish = None
                 self._move = self._owe(self._descend(here, depth, self._cause))
             case lc.Serve():
                 for entry in self._roster.take():
@@ -247,10 +240,9 @@ class Supervisor:
     def _take_up(self, entry: Entry) -> None:
         """One that the last daemon left: it waits again, unless it is too late for that."""
         if entry.attempts >= self._max_attempts:
-            self._attempts.fail(entry, GaveUp(entry.attempts, "the daemon died"), self._wake)
+            self._attempts.fail(entry, GaveUp(entry.attempts, "the daemon died"), self.moves.wake)
         elif entry.deadline_at_s is not None and entry.deadline_at_s <= self._clock.now():
-            assert entry.deadline_s is not None
-            self._attempts.fail(entry, Expired(entry.deadline_s), self._wake)
+            self._attempts.fail(entry, Expired(entry.deadline_s or 0.0), self.moves.wake)
         else:
             self.arrived(entry)
 
@@ -275,10 +267,10 @@ class Supervisor:
                 entry.attempts += 1
             entry.claimed = True
         try:
-            await self._attempts.run(entry, self._engine, self._wake)
+            await self._attempts.run(entry, self._engine, self.moves.wake)
         except DriverError as error:
             log.warning("%s: %s", entry.id, error)
-            entry.last_failure = self.failure = str(error)
+            entry.last_failure = self.moves.failure = str(error)
             return lc.Broke()
         except serving.AttemptFailed as error:
             log.warning("%s: %s", entry.id, error)
@@ -293,7 +285,7 @@ class Supervisor:
         parts_seen = entry.events is not None and entry.parts > 0
         if entry.attempts >= self._max_attempts or parts_seen:
             self._roster.remove(entry)
-            self._attempts.fail(entry, GaveUp(entry.attempts, entry.last_failure), self._wake)
+            self._attempts.fail(entry, GaveUp(entry.attempts, entry.last_failure), self.moves.wake)
             self._begin_gap()
             return
         entry.claimed, entry.suspect, entry.parts = False, True, 0
@@ -303,80 +295,34 @@ class Supervisor:
         self._roster.put_back(entry)
 
     def _tell_waking(self, entry: Entry) -> None:
-        self._attempts.tell(entry, "waking", expected_s=round(self.expected_wake_s, 1))
+        self._attempts.tell(entry, "waking", expected_s=round(self.moves.expected_wake_s, 1))
 
     def _left(self) -> None:
         """A request has left without having finished."""
         self._begin_gap()
         self.post(lc.Finished())
 
-    def _end_gap(self) -> None:
-        """Somebody came: the policy learns how long nobody did."""
-        if self._idle_since_s is not None:
-            gap_s = self._clock.now() - self._idle_since_s
-            self._policy = self._policy.observe(Gap(gap_s, self._minute_of_week()))
-            self._idle_since_s = None
-
     def _begin_gap(self) -> None:
-        if not len(self._roster) and self._idle_since_s is None:
-            self._idle_since_s = self._clock.now()
+        if not len(self._roster):
+            self.idleness.begin_gap()
 
-    def _set_alarm(self) -> None:
-        """One timer, for the earliest deadline."""
-        at_s = self._roster.next_deadline_s()
-        if at_s == self._alarm_s:
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        self._alarm_s = at_s
-        if at_s is not None:
-            self._alarm = self._tasks.create_task(self._expire(at_s), name="deadline")
-
-    async def _expire(self, at_s: float) -> None:
-        await self._clock.sleep_until(at_s)
-        self._alarm = self._alarm_s = None
-        for entry in self._roster.overdue(self._clock.now()):
-            assert entry.deadline_s is not None
-            self.drop(entry, Expired(entry.deadline_s))
-        self._set_alarm()
+    def _expire(self, entry: Entry) -> None:
+        self.drop(entry, Expired(entry.deadline_s or 0.0))
 
     # Moves.
 
     async def _climb(self, depth: Depth, cause: str) -> lc.Event:
-        began_s, began_at = self._clock.now(), iso(self._clock.utc())
-        self._books.turn("waking", depth)
-        error: DriverError | None = None
         try:
-            self.facts = await self._engine.start()
-        except DriverError as failure:
-            error = failure
-        seconds = self._clock.now() - began_s
-        energy_j = self._books.turn("idle", Depth.OFF if error else Depth.AWAKE)
-        self._record(began_at, depth, Depth.AWAKE, cause, seconds, energy_j, error)
-        if error is not None:
-            log.warning("the engine did not wake: %s", error)
-            self.failure = str(error)
+            await self.moves.climb(depth, cause)
+        except DriverError as error:
             self._fail_live(str(error))
             return lc.Broke()
-        log.info("awake after %.1f s", seconds)
-        self.failure = None
-        self.expected_wake_s = seconds
-        self._wake = LastWake(self._clock.now(), energy_j)
         self._watch = self._owe(self._watch_engine())
         return lc.Woke()
 
     async def _descend(self, here: Depth, depth: Depth, cause: str) -> lc.Event:
-        """Take one edge. OFF is the only one yet that an engine offers."""
-        began_s, began_at = self._clock.now(), iso(self._clock.utc())
         self._unwatch()
-        self._books.turn("entering", depth)
-        await self._engine.stop()
-        self.facts = None
-        seconds = self._clock.now() - began_s
-        energy_j = self._books.turn("idle", depth)
-        self._record(began_at, here, depth, cause, seconds, energy_j, None)
-        log.info("at rest, %s, after %.1f s", word(depth), seconds)
+        await self.moves.descend(here, depth, cause)
         return lc.Settled()
 
     async def _watch_engine(self) -> lc.Event:
@@ -384,7 +330,7 @@ class Supervisor:
             await self._engine.died()
         except DriverError as error:
             log.warning("%s", error)
-            self.failure = str(error)
+            self.moves.failure = str(error)
         return lc.Broke()
 
     def _unwatch(self) -> None:
@@ -406,14 +352,9 @@ class Supervisor:
 
     async def _mend(self, pause_s: float) -> lc.Event:
         """Clear away what is left of the engine, and let some time pass."""
-        await self._engine.stop()
-        self.facts = None
-        if self._books.depth is not Depth.OFF:
-            self._books.turn("idle", Depth.OFF)
-            now = iso(self._clock.utc())
-            self._record(now, Depth.AWAKE, Depth.OFF, "failure", 0.0, None, None)
+        await self.moves.clear_away()
         await self._clock.sleep_until(self._clock.now() + pause_s)
-        return lc.RetryDue(wanted=self._plan()[-1].depth is Depth.AWAKE)
+        return lc.RetryDue(wanted=self.idleness.never_rests)
 
     def _fail_live(self, reason: str) -> None:
         """Who waits at an open connection is told at once; durable requests are kept."""
@@ -424,20 +365,10 @@ class Supervisor:
     # Idle periods.
 
     def _begin_idle(self) -> None:
-        if self._rest_wish is not None:
-            self.post(lc.RestAsked(self._rest_wish))
-        self._idle = self._tasks.create_task(self._follow(self._plan()), name="timetable")
-
-    def _plan(self) -> Timetable:
-        now = Now(
-            minute_of_week=self._minute_of_week(),
-            keep_warm_s=max(0.0, self._keep_warm_until_s - self._clock.now()),
-        )
-        return self._policy.plan(self.ladder, now)
-
-    def _minute_of_week(self) -> int:
-        local = self._clock.utc().astimezone()
-        return local.weekday() * 1440 + local.hour * 60 + local.minute
+        if self.idleness.rest_wish is not None:
+            self.post(lc.RestAsked(self.idleness.rest_wish))
+        steps = self.idleness.plan()
+        self._idle = self._tasks.create_task(self._follow(steps), name="timetable")
 
     async def _follow(self, steps: Timetable) -> None:
         begun_s = self._clock.now()
@@ -448,10 +379,6 @@ class Supervisor:
 
     # Endings.
 
-    def _not_closed(self) -> None:
-        if self.machine.state is lc.State.CLOSED:
-            raise Interrupted
-
     def _interrupt(self) -> None:
         """Give back what ran, as if it had not been claimed; tell who waits at a connection."""
         for task, entry in self._serving.items():
@@ -460,12 +387,10 @@ class Supervisor:
                 self._journal.put(partial(inbox.release, seq=entry.seq))
         for entry in [*self._roster.waiting, *self._roster.running]:
             if entry.seq is None and entry.events is not None:
-                self._attempts.fail(entry, Interrupted(), self._wake)
+                self._attempts.fail(entry, Interrupted(), self.moves.wake)
         for owed in (self._move, self._watch):
             if owed is not None:
                 self._forget(owed)
-        if self._alarm is not None:
-            self._alarm.cancel()
 
     def _owe(self, work: Coroutine[Any, Any, lc.Event]) -> Owed:
         task = self._tasks.create_task(work)
@@ -476,50 +401,3 @@ class Supervisor:
     def _forget(self, task: Owed) -> None:
         self._owed.discard(task)
         task.cancel()
-
-    def _record(
-        self,
-        at: str,
-        here: Depth,
-        to: Depth,
-        cause: str,
-        seconds: float,
-        energy_j: float | None,
-        error: DriverError | None,
-    ) -> None:
-        row = Transition(
-            engine=self._alias,
-            device=self._books.device,
-            at=at,
-            ended_at=iso(self._clock.utc()),
-            from_depth=word(here),
-            to_depth=word(to),
-            cause=cause,
-            seconds=seconds,
-            energy_j=energy_j,
-            source=self._books.source if energy_j is not None else None,
-            outcome="failed" if error else "ok",
-            error=str(error) if error else None,
-        )
-        self._journal.put(partial(add, row=row))
-        self._record_energy()
-
-    def _record_energy(self) -> None:
-        for spent in self._books.rows():
-            self._journal.put(partial(add, row=spent))
-
-
-def _cause(event: lc.Event, before: str) -> str:
-    """Why the machine moves, for the ledger."""
-    match event:
-        case lc.Arrived():
-            return "request"
-        case lc.WakeAsked() | lc.RestAsked():
-            return "operator"
-        case lc.StepDue():
-            return "policy"
-        case lc.Broke() | lc.RetryDue():
-            return "failure"
-        case lc.Closed():
-            return "stop"
-    return before

@@ -321,7 +321,7 @@ async def test_the_books_account_for_the_meter(tmp_path: Path) -> None:
         await clock.advance(4.0)
         b.meter.draw(4.0)
         await clock.advance(2 * IDLE_S)
-        b.supervisor.checkpoint()
+        b.supervisor.moves.checkpoint()
         total_j = b.meter.sample().energy_j - started_j
 
         ((booked_j,),) = await b.rows("SELECT sum(energy_j) FROM ledger_energy")
