@@ -130,7 +130,7 @@ async def _play(parts: Parts, narrator: Narrator, result: Result) -> None:
         async with contextlib.AsyncExitStack() as stack:
             narrator.title("A broker and the daemon, just for this")
             private = await stack.enter_async_context(broker(parts.mosquitto, folder / "broker"))
-            narrator.note(f"mosquitto on {private.host}:{private.port}, log in {folder}/broker")
+            narrator.note(f"mosquitto on {private.host}:{private.port}, everything in {folder}")
             settings = _settings(parts, folder, runtime)
             settings["mqtt"] = {
                 "host": private.host,

@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 
 from appliance.commands import tables
 from appliance.commands.prompts import summary
 from appliance.commands.tables import Row
+from appliance.commands.waiting import Waiting
 
 INDENT = "  "
 
@@ -21,7 +21,7 @@ class Narrator:
 
     def __init__(self, *, to_stderr: bool) -> None:
         self._console = Console(stderr=to_stderr, highlight=False)
-        self._spinner: Status | None = None
+        self._spinner: Waiting | None = None
         self._in_line = False
 
     def title(self, text: str) -> None:
@@ -36,7 +36,7 @@ class Narrator:
         """What is being waited for: a spinner on a terminal, a line elsewhere."""
         if self._console.is_terminal:
             self._settle()
-            self._spinner = self._console.status(f"{INDENT}{escape(text)}")
+            self._spinner = Waiting(self._console, text)
             self._spinner.start()
         else:
             self.note(text)

@@ -16,8 +16,7 @@ from appliance.commands.options import as_json, print_json, with_config
 from appliance.errors import BadRequest
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
+    from appliance.commands.waiting import Waiting
     from appliance.config import Config
     from appliance.socket_client import Daemon, Event
 
@@ -193,7 +192,7 @@ def _print_answer(events: Iterator[Event], json_: bool) -> None:
         for event in events:
             match event["event"]:
                 case "progress" if spinner:
-                    spinner.update(_doing(event))
+                    spinner.say(_doing(event))
                 case "part" if not json_:
                     stack.close()
                     if event["index"] == 0 and column:
@@ -253,7 +252,9 @@ def _doing(event: Event) -> str:
     return f"{event['state']}{about}"
 
 
-def _spinner() -> Status:
+def _spinner() -> Waiting:
     from rich.console import Console
 
-    return Console(stderr=True).status("connecting")
+    from appliance.commands.waiting import Waiting
+
+    return Waiting(Console(stderr=True), "queued")

@@ -35,7 +35,7 @@ WAKES = {
 }  # fmt: skip
 
 LESS_NEEDED = (
-    "device", "door", "energy_source", "source", "total_s", "prompt_tokens", "completion_tokens",
+    "device", "energy_source", "source", "door", "total_s", "prompt_tokens", "completion_tokens",
     "engine", "ttft_s", "outcome", "unmeasured_s", "wake_j", "cause",
 )  # fmt: skip
 
@@ -56,8 +56,9 @@ def show_table(columns: Mapping[str, str], rows: Sequence[Row], empty: str) -> N
 def fitted(columns: Mapping[str, str], rows: Sequence[Row], console: Console) -> Table:
     """As much of `made` as has room in a line."""
     table, shown = made(columns, rows), dict(columns)
+    unbounded = console.options.update(max_width=10_000)
     for key in LESS_NEEDED:
-        if console.measure(table).maximum <= console.width:
+        if console.measure(table, options=unbounded).maximum <= console.width:
             break
         shown = {head: of for head, of in shown.items() if of != key}
         table = made(shown, rows)
@@ -85,7 +86,7 @@ def cell(key: str, value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, str) and key in {"at", "accepted_at"}:
-        return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromisoformat(value).astimezone().strftime("%m-%d %H:%M:%S")
     if isinstance(value, float):
         return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
     return str(value)

@@ -19,7 +19,8 @@ import pytest
 
 from appliance.doors.socket import MAX_CONNECTIONS, SocketDoor
 from appliance.doors.socket_connection import MAX_OPS
-from appliance.errors import ConfigError, InboxFull, WakeFailed
+from appliance.doors.socket_lines import OPS
+from appliance.errors import ApplianceError, BadRequest, ConfigError, InboxFull, WakeFailed
 from tests.fakes.desk import FakeDesk
 
 LIMIT = 64 * 1024
@@ -568,3 +569,14 @@ async def test_a_socket_from_systemd_is_used_and_kept(path: Path) -> None:
 
     assert status["event"] == "status"
     assert path.exists()
+
+
+def test_the_protocol_is_described() -> None:
+    """docs/socket.md has each op, and each error that can be told."""
+    page = (Path(__file__).parents[2] / "docs" / "socket.md").read_text()
+    ops = OPS.split(", ")
+    codes = [kind.code for kind in ApplianceError.__subclasses__() + BadRequest.__subclasses__()]
+    never = {"config", "unreachable"} | {code for code in codes if code.startswith("demo")}
+
+    assert [op for op in ops if f"| `{op}` |" not in page] == []
+    assert [code for code in codes if code not in never and f"`{code}`" not in page] == []
