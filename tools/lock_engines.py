@@ -50,6 +50,7 @@ class Recipe:
     download_gib     what pip fetches
     disk_gib         free space that installing needs at its peak
     special_builds   whose builds are not on the ordinary index: what to call them
+    libraries        system libraries it loads, as `soname package-of-Debian`
     """
 
     name: str
@@ -61,6 +62,7 @@ class Recipe:
     download_gib: float
     disk_gib: float
     special_builds: str = ""
+    libraries: tuple[str, ...] = ()
     tried: str = ""
 
 
@@ -78,6 +80,7 @@ RECIPES = (
         download_gib=0.7,
         disk_gib=4.5,
         special_builds="PyTorch's builds for CPUs",
+        libraries=("libnuma.so.1 libnuma1",),
         tried="2026-11, Debian 12, Python 3.11",
     ),
     Recipe(
@@ -89,6 +92,7 @@ RECIPES = (
         download_gib=0.7,
         disk_gib=4.5,
         special_builds="PyTorch's builds for CPUs",
+        libraries=("libnuma.so.1 libnuma1",),
     ),
     # PyTorch 2.13 on the ordinary index is built for CUDA 13.0, whose minor
     # versions all run on driver branch 580 (CUDA Compatibility, "Minor version").
@@ -241,6 +245,8 @@ def expanded(tag: str) -> set[str]:
 
 
 def section(recipe: Recipe, pythons: Sequence[str], wheels: dict[str, list[str]]) -> str:
+    pairs = (library.split() for library in recipe.libraries)
+    libraries = [f'"{soname}" = "{package}"' for soname, package in pairs]
     lines = [
         "[[engine]]",
         f'name = "{recipe.name}"',
@@ -252,6 +258,7 @@ def section(recipe: Recipe, pythons: Sequence[str], wheels: dict[str, list[str]]
         f"download_gib = {recipe.download_gib}",
         f"disk_gib = {recipe.disk_gib}",
         f'special_builds = "{recipe.special_builds}"',
+        f"libraries = {{ {', '.join(libraries)} }}" if libraries else "libraries = {}",
         f'tried = "{recipe.tried}"',
         "",
         "[engine.packages]",
@@ -274,6 +281,7 @@ minimum_driver = ""
 download_gib = 0
 disk_gib = 0
 special_builds = ""
+libraries = {{}}
 tried = ""
 
 [engine.packages]
