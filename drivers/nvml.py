@@ -2,7 +2,8 @@
 
 The counter is in the GPU, in millijoules since the driver was loaded, on Volta and
 newer (nvmlDeviceGetTotalEnergyConsumption). It counts while nobody reads, so that
-how often it is read does not matter to the sum.
+how often it is read does not matter to the sum. On an H200 with driver 580.159 it
+moves every 100 ms, and reading it takes 2.7 ms.
 
 An open NVML keeps the driver loaded, and a reading wakes a suspended GPU: whoever
 owns the meter decides when it is open (`wakes_device`).

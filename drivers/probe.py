@@ -38,7 +38,8 @@ class Machine:
 
     gpus          that this process could use
     driver        version of NVIDIA's kernel driver, "" without one
-    persistenced  the persistence daemon runs: the driver stays loaded in rest
+    persistenced  the persistence daemon runs: the driver stays loaded in rest. It may
+                  stay so without it, by the older persistence mode, which no file shows
     boost_switch  CUDA_DISABLE_PERF_BOOST works: an idle awake GPU draws no more
     meter         "nvml" or "cpu-time": what counts joules here
     absent        what is not here -> why
@@ -71,7 +72,7 @@ def probe(root: Path = Path("/")) -> Machine:
         absent["nvml"] = "needs a GPU"
     persistenced = (root / "run/nvidia-persistenced/socket").exists()
     if gpus and not persistenced:
-        absent["persistenced"] = "no socket in /run/nvidia-persistenced"
+        absent["persistenced"] = "no socket in /run/nvidia-persistenced (NVML knows the old mode)"
     boost_switch = bool(gpus) and _version(driver) >= BOOST_SWITCH
     if gpus and not boost_switch:
         absent["boost_switch"] = f"needs driver 580.105, this is {driver}"

@@ -19,8 +19,9 @@ class Reply:
 
     status   HTTP status; an engine that refuses (4xx) is fine and says so here
     headers  lower-case names
-    chunks   the body as it arrives; a stream's chunks are whole server-sent
-             events ("data: …\\n\\n"), any other body may be cut anywhere
+    chunks   the body as it arrives; a chunk of a stream is one or more whole
+             server-sent events ("data: …\\n\\n" each), as many as had arrived;
+             any other body may be cut anywhere
     """
 
     status: int
@@ -57,6 +58,9 @@ class Engine(Protocol):
 
         Raises:
             NotPresent: the program or the model is not there.
+            NotPermitted, NotSupported: it cannot run like this; the message says why.
+            Refused: its place is taken by another daemon's engine, or the system
+                would not start a process.
             Died: it exited before it was ready.
             Unresponsive: it was not ready in time, and has been stopped.
         """
@@ -76,13 +80,17 @@ class Engine(Protocol):
         ...
 
     async def stop(self) -> None:
-        """End the process and everything it spawned. Never raises DriverError."""
+        """End the process and everything it spawned. Never raises DriverError.
+
+        Requests that run get the engine's own short time to end; new ones raise Died.
+        """
         ...
 
     async def died(self) -> None:
         """Return never while it is stopped or well; raise Died once it is gone.
 
-        An exit that nobody asked for is a death, whatever its status.
+        An exit that nobody asked for is a death, whatever its status. By the time it
+        is told, nothing of the engine is left; start() or stop() ends the story.
         """
         ...
 
@@ -91,11 +99,14 @@ class Engine(Protocol):
     ) -> AbstractAsyncContextManager[Reply]:
         """Send one request; leaving the context early cancels it in the engine.
 
-        `path` begins with "/v1/". `body` is JSON.
+        `path` begins with "/v1/". `body` is JSON; `stream` says that it asks for a
+        stream. An error inside a stream, after status 200, comes as an event.
 
-        Raises:
+        Raises, also while the chunks are read:
             Died: the process went away, before or while answering.
-            Unresponsive: no byte for longer than the engine's stall timeout.
+            Unresponsive: the connection broke, though the process is there; or the
+                engine gave no sign of life for longer than its stall timeout, to
+                this request or any other.
         """
         ...
 

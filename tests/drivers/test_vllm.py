@@ -143,6 +143,19 @@ async def test_exit_0_in_mid_reply_is_death(place: Path) -> None:
             await engine.died()
 
 
+@pytest.mark.parametrize("prompt", ["reset", "cut"])
+async def test_a_broken_connection_is_no_death(
+    place: Path, prompt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply that breaks off while the process lives is Unresponsive; the next is served."""
+    monkeypatch.setattr("drivers.vllm.NOTICE_S", 0.1)
+    async with started(make_engine(place)) as engine:
+        with pytest.raises(Unresponsive):
+            await stream(engine, stream_body(prompt))
+
+        assert await answer(engine)
+
+
 async def test_hang_is_a_stall(place: Path) -> None:
     """An engine that is healthy and never answers is Unresponsive, and says since when."""
     async with started(make_engine(place, stall_timeout_s=0.2)) as engine:

@@ -12,6 +12,8 @@ Prompts that do something else:
     hang      is taken and never answered, though /health goes on saying 200
     poison    ends the process with status 0 in the middle of the reply
     error     an error inside a stream that began with status 200
+    reset     the connection is reset in mid-stream; the process lives on
+    cut       the stream ends properly, but inside an event
 """
 
 from __future__ import annotations
@@ -170,6 +172,8 @@ class Server:
             await reply.write(event)
             if prompt == "poison":
                 os._exit(0)
+            if prompt == "reset" and request.transport is not None:
+                request.transport.abort()
             due_s += token_s
             if (early_s := due_s - time.monotonic()) > 0:
                 await asyncio.sleep(early_s)
@@ -180,6 +184,9 @@ class Server:
         if prompt == "endless":
             while True:
                 yield next(answer.events())
+        if prompt == "cut":
+            yield next(answer.events()) + b"data: {"
+            return
         if prompt == "error":
             yield next(answer.events())
             error = {"message": "EngineCore encountered an issue.", "code": 500}
