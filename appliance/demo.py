@@ -25,11 +25,11 @@ from appliance.commands import tables
 from appliance.commands.options import print_json
 from appliance.demo_child import Child, ChildFailed, running
 from appliance.demo_narrator import Narrator
+from appliance.demo_settings import Parts, idle_timeout_s, settings
 from appliance.demo_story import Story
 from appliance.errors import ApplianceError, alone_in
 from appliance.mosquitto import broker
 from appliance.reading import copy, reading
-from appliance.tiny_model import write_model
 
 INTERRUPTED = 130
 LEDGER = "demo-ledger.db"
@@ -37,24 +37,6 @@ COLUMNS = {
     "id": "id", "wake s": "wake_s", "first token s": "ttft_s", "total s": "total_s",
     "tokens": "completion_tokens", "J": "marginal_j", "J to wake": "wake_j",
 }  # fmt: skip
-
-
-class Parts(Struct, frozen=True, kw_only=True):
-    """What the demo is made of.
-
-    engine_python  has vLLM; not needed if `fake`
-    mosquitto      the broker's program
-    model          a directory; None: a tiny one is written into the cache
-    cache          for the model, the engine's caches and the last ledger
-    keep           where to run and leave everything; None: a temporary folder
-    """
-
-    engine_python: Path | None
-    mosquitto: Path
-    model: Path | None
-    cache: Path
-    keep: Path | None
-    fake: bool
 
 
 class Result(Struct, kw_only=True):
@@ -131,14 +113,7 @@ async def _play(parts: Parts, narrator: Narrator, result: Result) -> None:
             narrator.title("A broker and the daemon, just for this")
             private = await stack.enter_async_context(broker(parts.mosquitto, folder / "broker"))
             narrator.note(f"mosquitto on {private.host}:{private.port}, everything in {folder}")
-            settings = _settings(parts, folder, runtime)
-            settings["mqtt"] = {
-                "host": private.host,
-                "port": private.port,
-                "username": private.username,
-                "password_file": str(private.password_file),
-            }
-            config.write_text(toml(settings))
+            config.write_text(settings(parts, private, folder, runtime))
             command = [sys.executable, "-m", "appliance", "--config", str(config), "run"]
             daemon = await stack.enter_async_context(
                 running("the daemon", command, folder / "daemon.log")
@@ -178,53 +153,6 @@ def _folders(keep: Path | None) -> Iterator[tuple[Path, Path]]:
         folder = keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         yield folder, Path(temporary) / "run"
-
-
-def _settings(parts: Parts, folder: Path, runtime: Path) -> dict[str, Any]:  # TOML
-    engine: dict[str, Any] = {"kind": "fake"}
-    # A GPU's counter says nothing about an engine that does not use it.
-    energy = {"meter": "cpu_time" if parts.fake else "auto"}
-    if not parts.fake:
-        model = parts.model or parts.cache / "tiny-model"
-        if parts.model is None:
-            write_model(model)
-        engine = {
-            "kind": "vllm",
-            "python": str(parts.engine_python),
-            "model": str(model),
-            "max_model_len": 512,
-            "kv_cache_mib": 16,
-            "max_running": 4,
-            "enforce_eager": True,
-            "cache_dir": str(parts.cache / "engine"),
-        }
-    return {
-        "name": "demo",
-        "state_dir": str(folder / "state"),
-        "runtime_dir": str(runtime),
-        "power": {"policy": "fixed", "idle_timeout_s": idle_timeout_s(parts)},
-        "engine": engine,
-        "energy": energy,
-    }
-
-
-def idle_timeout_s(parts: Parts) -> float:
-    """Short, for those who watch."""
-    return 1.0 if parts.fake else 3.0
-
-
-def toml(settings: dict[str, Any]) -> str:
-    """Keys, then tables, one deep."""
-    from appliance.config_example import toml_value
-
-    def lines(table: dict[str, Any]) -> list[str]:
-        return [f"{k} = {toml_value(v)}" for k, v in table.items() if not isinstance(v, dict)]
-
-    parts = lines(settings)
-    for name, table in settings.items():
-        if isinstance(table, dict):
-            parts += [f"\n[{name}]", *lines(table)]
-    return "\n".join(parts) + "\n"
 
 
 def _account(database: Path, parts: Parts, narrator: Narrator, result: Result) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from appliance.commands import tables
-from appliance.commands.prompts import summary
+from appliance.commands.answers import summary
 from appliance.commands.tables import Row
 from appliance.commands.waiting import Waiting
 

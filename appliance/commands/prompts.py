@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from appliance.commands.answers import print_answer, print_submitted
 from appliance.commands.options import as_json, print_json, with_config
 from appliance.errors import BadRequest
 
 if TYPE_CHECKING:
-    from appliance.commands.waiting import Waiting
     from appliance.config import Config
-    from appliance.socket_client import Daemon, Event
+    from appliance.socket_client import Daemon
 
 LARGEST_FILE_BYTES = 64 * 1024 * 1024  # more than any configuration allows
 
@@ -59,7 +57,7 @@ def ask(
     if max_tokens:
         request["max_tokens"] = max_tokens
     with _daemon(config) as daemon:
-        _print_answer(daemon.call("ask", request=request), json_)
+        print_answer(daemon.call("ask", request=request), json_)
 
 
 @click.command()
@@ -86,7 +84,7 @@ def submit(config: Config, file: str, json_: bool, id: str | None, wait: bool) -
     request = _request(_text_of(file), file)
     with _daemon(config) as daemon:
         events = daemon.call("submit", request=request, id=id, wait=wait or None)
-        _print_submitted(events, json_, wait=wait)
+        print_submitted(events, json_, wait=wait)
 
 
 @click.command()
@@ -105,7 +103,7 @@ def answer(config: Config, id: str, json_: bool, wait: bool) -> None:
     """
     with _daemon(config) as daemon:
         events = daemon.call("answer", id=id, wait=wait or None)
-        _print_submitted(events, json_, wait=wait)
+        print_submitted(events, json_, wait=wait)
 
 
 @click.command()
@@ -163,98 +161,3 @@ def _request(text: str, file: str) -> object:
         return json.loads(text)
     except ValueError as error:
         raise BadRequest(f"{file}: not JSON: {error}") from error
-
-
-def _print_submitted(events: Iterator[Event], json_: bool, *, wait: bool) -> None:
-    first = next(events)
-    if first["event"] == "queued" and not wait:
-        told = {key: first[key] for key in ("id", "state", "repeated")}
-        if json_:
-            print_json(told)
-        else:
-            click.echo(f"{first['id']}  {first['state']}")
-        return
-    if first["event"] == "queued" and sys.stderr.isatty():
-        click.echo(f"queued as {first['id']}; it is answered even if this is interrupted", err=True)
-    _print_answer(_prepend(first, events), json_)
-
-
-def _prepend(first: Event, events: Iterator[Event]) -> Iterator[Event]:
-    yield first
-    yield from events
-
-
-def _print_answer(events: Iterator[Event], json_: bool) -> None:
-    """Tell the progress on a terminal's stderr, the parts as they come, then what it took."""
-    column = 0
-    with contextlib.ExitStack() as stack:
-        spinner = stack.enter_context(_spinner()) if sys.stderr.isatty() else None
-        for event in events:
-            match event["event"]:
-                case "progress" if spinner:
-                    spinner.say(_doing(event))
-                case "part" if not json_:
-                    stack.close()
-                    if event["index"] == 0 and column:
-                        click.echo("\n[the engine failed; from the beginning]", err=True)
-                    click.echo(event["text"], nl=False)
-                    column = 0 if event["text"].endswith("\n") else 1
-                case "answer":
-                    stack.close()
-                    told = event["answer"]
-                    if json_:
-                        print_json(told)
-                    elif column:
-                        click.echo()
-                    else:
-                        _print_whole(told)
-                    _conclude(told, quiet=json_)
-
-
-def _print_whole(told: dict[str, Any]) -> None:
-    """An answer that was not streamed, or nothing at all for a failure."""
-    message = told.get("message") or {}
-    text = told.get("text") or message.get("content")
-    if text:
-        click.echo(text)
-    elif message:
-        print_json(message)
-
-
-def _conclude(told: dict[str, Any], *, quiet: bool) -> None:
-    from appliance.socket_client import reported
-
-    if error := told.get("error"):
-        raise reported(error)
-    if not quiet and sys.stderr.isatty():
-        click.secho(summary(told), dim=True, err=True)
-
-
-def summary(told: dict[str, Any]) -> str:
-    """What an answer took, in a line. What was not measured is not mentioned."""
-    timing, energy = told.get("timing", {}), told.get("energy", {})
-    words = []
-    if tokens := told.get("usage", {}).get("completion_tokens"):
-        words.append(f"{tokens} tokens")
-    if wake_s := timing.get("wake_s"):
-        words.append(f"woke in {wake_s:.1f} s")
-    if (ttft_s := timing.get("ttft_s")) is not None:
-        words.append(f"first token after {ttft_s:.2f} s")
-    if (marginal_j := energy.get("marginal_j")) is not None:
-        wake = f" + {energy['wake_j']:.1f} J to wake" if energy.get("wake_j") else ""
-        words.append(f"{marginal_j:.1f} J{wake} ({energy.get('source')})")
-    return " · ".join(words)
-
-
-def _doing(event: Event) -> str:
-    expected_s = event.get("expected_s")
-    about = f", about {expected_s:.0f} s" if expected_s else ""
-    return f"{event['state']}{about}"
-
-
-def _spinner() -> Waiting:
-    from rich.console import Console
-
-    from appliance.commands.waiting import Waiting
-
-    return Waiting(Console(stderr=True), "queued")

@@ -89,7 +89,8 @@ def demo(
     Exit codes: 0 all of it worked · 70 something did not · 75 the engine would
     not start · 78 a program or a folder cannot be used · 130 interrupted.
     """
-    from appliance.demo import Parts, show
+    from appliance.demo import show
+    from appliance.demo_settings import Parts
 
     if engine_python is None and not fake:
         raise click.UsageError("Name an --engine-python, or try it with --fake.")

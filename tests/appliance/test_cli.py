@@ -262,11 +262,11 @@ def test_tables_are_for_people(config: Path) -> None:
 
 
 def test_on_a_terminal(config: Path) -> None:
-    """The answer, and then in a line what it took."""
+    """The answer without what a terminal would obey, and then in a line what it took."""
     seen = b""
     ours, its = pty.openpty()
     with subprocess.Popen(
-        [*WATTNAP, "--config", str(config), "ask", "hello"],
+        [*WATTNAP, "--config", str(config), "ask", "hel\x1b[5mlo\x9b1m"],
         stdin=its, stdout=its, stderr=its, env=os.environ | {"TERM": "xterm"},
     ) as process:  # fmt: skip
         os.close(its)
@@ -277,7 +277,7 @@ def test_on_a_terminal(config: Path) -> None:
         status = process.wait(10)
 
     assert status == 0
-    assert b"hello\r\n" in seen
+    assert b"hel[5mlo1m\r\n" in seen
     assert b"1 tokens" in seen
 
 
