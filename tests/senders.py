@@ -71,6 +71,10 @@ class Sender:
             self._news.clear()
             await self._news.wait()
 
+    async def hears_times(self, topic: str, times: int) -> None:
+        """Return when so many messages have come on `topic`."""
+        await self.hears(lambda _: self.topics().count(topic) >= times)
+
     def topics(self, prefix: str = "") -> list[str]:
         return [t for m in self.heard if (t := str(m.topic)).startswith(prefix)]
 

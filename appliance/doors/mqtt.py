@@ -27,7 +27,6 @@ from appliance.doors.mqtt_client import (
     SESSION_TAKEN_OVER,
     Connection,
     ConnectionEnded,
-    NotTaken,
     connected,
 )
 from appliance.doors.mqtt_message import Message
@@ -36,6 +35,7 @@ from appliance.doors.mqtt_outbox import Outbox
 from appliance.doors.mqtt_paho import Terms
 from appliance.doors.mqtt_reception import Reception
 from appliance.doors.mqtt_retry import Outage
+from appliance.doors.mqtt_sending import NotTaken
 from appliance.doors.mqtt_topics import Topics
 from appliance.errors import StorageFailed
 

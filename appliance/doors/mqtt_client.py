@@ -22,31 +22,15 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from appliance.doors import mqtt_socket
 from appliance.doors.mqtt_message import Message, Properties
-from appliance.doors.mqtt_paho import QuietClient, Terms, our_message, paho_properties, salvage
-
-WINDOW = 64
-"""Publishes under way at once; fewer if the broker says so."""
+from appliance.doors.mqtt_paho import QuietClient, Terms, our_message, salvage
+from appliance.doors.mqtt_sending import FAILURE, WINDOW, NotTaken, Sending
 
 MAX_UNFINISHED = 256
 MAX_UNFINISHED_BYTES = 16 * 1024 * 1024
 """Messages and payload in work; beyond them nothing is read. Our own bound, because
 Mosquitto 2.0.11 overruns any Receive Maximum above 1 from the first acknowledgement on."""
 
-MAX_UNSENT_BYTES = 256 * 1024
-FAILURE = 0x80
 BAD_CREDENTIALS, NOT_AUTHORIZED, SESSION_TAKEN_OVER = 0x86, 0x87, 0x8E
-
-
-REFUSALS = {
-    0x80: "unspecified error",
-    0x83: "implementation specific error",
-    0x87: "not authorized",
-    0x90: "topic name invalid",
-    0x95: "packet too large",
-    0x97: "quota exceeded",
-    0x99: "payload format invalid",
-}
-"""MQTT 5.0, 3.4.2.1, and one that a broker announces instead (3.2.2.3.6)."""
 
 
 class ConnectionEnded(Exception):
@@ -54,14 +38,6 @@ class ConnectionEnded(Exception):
 
     def __init__(self, reason: str, code: int = 0) -> None:
         super().__init__(reason)
-        self.code = code
-
-
-class NotTaken(Exception):
-    """The broker answered a publish with no; `code` says why (MQTT 5.0, 3.4.2.1)."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"{REFUSALS.get(code, 'refused')} (0x{code:02x})")
         self.code = code
 
 
@@ -89,7 +65,6 @@ class Connection:
 
     session_present   the broker still had our session
     max_packet_bytes  the most that the broker takes
-    settled           numbers of messages whose acknowledgement it has certainly handled
     """
 
     def __init__(self, terms: Terms, take: Take) -> None:
@@ -97,25 +72,20 @@ class Connection:
         self.ended: asyncio.Future[ConnectionEnded] = self._loop.create_future()
         self.session_present = False
         self.max_packet_bytes = 268_435_455  # MQTT's own
-        self.settled: set[int] = set()
         self._terms, self._take = terms, take
         self._greeted: asyncio.Future[None] = self._loop.create_future()
-        self._sent: dict[int, tuple[str, asyncio.Future[int | None], set[int]]] = {}
-        self._acked: set[int] = set()
-        self._unfinished = self._unfinished_bytes = self._unsent_bytes = 0
+        self._unfinished = self._unfinished_bytes = 0
         self._paused = False
-        self._roomy = asyncio.Event()
-        self._roomy.set()
-        self._watch: asyncio.TimerHandle | None = None
-        self._last_taken_s = 0.0
-        self._last_refused = ""
         self._client = QuietClient(terms)
-        self._client.on_drained = self._on_drained
         self._paho = self._client.paho
+        self._sending = Sending(self._paho, timeout_s=terms.publish_timeout_s, give_up=self.cut)
+        self._client.on_drained = self._sending.note_drained
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
         self._paho.on_message = lambda _client, _data, message: self._on(our_message(message))
-        self._paho.on_publish = self._on_publish
+        self._paho.on_publish = lambda _client, _data, mid, code, _more: self._sending.note_answer(
+            mid, code.value
+        )
         self._decode_message = self._paho._handle_publish  # noqa: SLF001
         self._paho._handle_publish = self._on_packet  # type: ignore[method-assign]  # noqa: SLF001
 
@@ -169,19 +139,7 @@ class Connection:
         The result is the broker's reason code, a no from FAILURE on; None if the
         connection ended before it answered. With QoS 0, 0 at once.
         """
-        taken: asyncio.Future[int | None] = self._loop.create_future()
-        if self.ended.done():
-            taken.set_result(None)
-            return taken
-        told = paho_properties(properties) if properties and self._terms.is_v5 else None
-        info = self._paho.publish(topic, payload, qos, retain, told)
-        self._unsent_bytes += len(payload) + len(topic) + 64
-        if qos == 0:
-            taken.set_result(0)
-        else:
-            self._expect(info.mid, topic, taken)
-        self._note_room()
-        return taken
+        return self._sending.post(topic, payload, qos=qos, retain=retain, properties=properties)
 
     async def publish(
         self,
@@ -202,15 +160,22 @@ class Connection:
         if code >= FAILURE:
             raise NotTaken(code)
 
+    def take_settled(self) -> list[int]:
+        """Numbers of messages whose acknowledgement the broker has certainly handled.
+
+        It has answered what we sent after it. Each is told once.
+        """
+        settled, self._sending.settled = self._sending.settled, set()
+        return sorted(settled)
+
     async def room(self) -> None:
         """Return when little enough is under way to say what nobody waits for."""
-        await self._roomy.wait()
+        await self._sending.room()
 
     def acknowledge(self, message: Message) -> None:
         """Its message is in our care. Dropped if the connection has ended: it comes again."""
         if message.qos and not self.ended.done():
-            self._paho.ack(message.mid, 1)
-            self._acked.add(message.mid)
+            self._sending.acknowledge(message.mid)
 
     def finished(self, message: Message) -> None:
         """Make room for another one. To be called once for each message taken."""
@@ -237,12 +202,7 @@ class Connection:
         if not self._greeted.done():
             self._greeted.set_exception(reason)
             self._greeted.exception()  # seen, whether anybody still waits for it or not
-        if self._watch is not None:
-            self._watch.cancel()
-        for _, taken, _ in self._sent.values():
-            if not taken.done():
-                taken.set_result(None)
-        self._roomy.set()
+        self._sending.end()
 
     def _on_connect(
         self,
@@ -275,11 +235,11 @@ class Connection:
         if flags.is_disconnect_packet_from_server:
             self._end(ConnectionEnded(f"the broker put us out: {code}", code.value))
         else:
-            lost = code.value == FAILURE  # paho's word for all that a socket can report
+            # 0x80 is paho's word for all that a socket can report.
+            reason = "the connection broke" if code.value == FAILURE else str(code)
+            refusal = self._sending.refusal
             self._end(
-                ConnectionEnded(
-                    ("the connection broke" if lost else str(code)) + self._last_refused
-                )
+                ConnectionEnded(f"{reason}, after it refused {refusal}" if refusal else reason)
             )
 
     def _on_packet(self) -> MQTTErrorCode:
@@ -297,9 +257,7 @@ class Connection:
             return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _on(self, message: Message) -> None:
-        # The broker has given its number away anew.
-        self._acked.discard(message.mid)
-        self.settled.discard(message.mid)
+        self._sending.forget(message.mid)
         self._unfinished += 1
         self._unfinished_bytes += len(message.payload)
         if not self._paused and self._has_much(1.0):
@@ -312,53 +270,3 @@ class Connection:
             self._unfinished >= MAX_UNFINISHED * share
             or self._unfinished_bytes >= MAX_UNFINISHED_BYTES * share
         )
-
-    def _on_publish(
-        self,
-        _client: paho.Client,
-        _data: Any,
-        mid: int,
-        code: ReasonCode,
-        _properties: PahoProperties,
-    ) -> None:
-        if mid not in self._sent:  # QoS 0
-            return
-        topic, taken, acked = self._sent.pop(mid)
-        if code.value >= FAILURE:
-            self._last_refused = f" after it did not take {topic}: {NotTaken(code.value)}"
-        self._last_taken_s = self._loop.time()
-        self.settled |= acked
-        if not taken.done():  # nobody may wait for it any more
-            taken.set_result(code.value)
-        self._note_room()
-
-    def _on_drained(self) -> None:
-        self._unsent_bytes = 0
-        self._note_room()
-
-    def _note_room(self) -> None:
-        if self._unsent_bytes > MAX_UNSENT_BYTES or len(self._sent) > 4 * WINDOW:
-            self._roomy.clear()
-        else:
-            self._roomy.set()
-
-    def _expect(self, mid: int, topic: str, taken: asyncio.Future[int | None]) -> None:
-        """Once this is taken, all that we acknowledged before it has been handled."""
-        if not self._sent:
-            self._last_taken_s = self._loop.time()
-        acked, self._acked = self._acked, set()
-        self._sent[mid] = (topic, taken, acked)
-        if self._watch is None:
-            self._watch_publishes()
-
-    def _watch_publishes(self) -> None:
-        """Cut a connection whose broker takes nothing: paho itself would wait for two pings."""
-        self._watch = None
-        if not self._sent:
-            return
-        limit_s = self._terms.publish_timeout_s
-        left_s = self._last_taken_s + limit_s - self._loop.time()
-        if left_s <= 0:
-            self.cut(f"the broker has taken nothing for {limit_s:g} s")
-        else:
-            self._watch = self._loop.call_later(left_s, self._watch_publishes)

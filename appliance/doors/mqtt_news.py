@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from appliance.desk import Desk
-from appliance.doors.mqtt_client import Connection, NotTaken
+from appliance.doors.mqtt_client import Connection
 from appliance.doors.mqtt_message import DOOR
+from appliance.doors.mqtt_sending import NotTaken
 from appliance.doors.mqtt_topics import Topics
 from appliance.errors import ApplianceError
 from appliance.notices import ApplianceChanged, Notice, OutboxReady, Part, Progress, Subscription

@@ -16,8 +16,9 @@ import msgspec
 
 from appliance.clock import Clock
 from appliance.desk import Desk, Outgoing
-from appliance.doors.mqtt_client import FAILURE, WINDOW, Connection, NotTaken
+from appliance.doors.mqtt_client import Connection
 from appliance.doors.mqtt_message import DOOR, HOPS, Address, Properties, decode_address
+from appliance.doors.mqtt_sending import FAILURE, WINDOW, NotTaken
 from appliance.doors.mqtt_topics import Topics
 from appliance.errors import StorageFailed
 
@@ -177,20 +178,22 @@ class Delivering:
 
     async def _tell_desk(self) -> None:
         """Many at a time: what the broker takes during one commit goes into the next one."""
+        settled: list[int] = []
         while True:
             await self._some_taken.wait()
             self._some_taken.clear()
             taken, self._taken = self._taken, []
-            settled, self._connection.settled = self._connection.settled, set()
+            settled += self._connection.take_settled()
             self._telling = set(taken)
             try:
-                await self._outbox.desk.delivered(taken, settled_mids=sorted(settled))
+                await self._outbox.desk.delivered(taken, settled_mids=settled)
             except StorageFailed as error:
                 log.warning("delivered answers cannot be struck off: %s", error)
                 self._taken += taken
-                self._connection.settled |= settled
                 self._some_taken.set()
                 await asyncio.sleep(error.retry_after_s or RETRY_FIRST_S)
+            else:
+                settled = []
 
 
 def answer_properties(address: Address, hops: int) -> Properties:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from appliance.desk import Delivery, Desk
-from appliance.doors.mqtt_client import Connection, ConnectionEnded, NotTaken
+from appliance.doors.mqtt_client import Connection, ConnectionEnded
 from appliance.doors.mqtt_message import (
     DOOR,
     Caller,
@@ -27,6 +27,7 @@ from appliance.doors.mqtt_message import (
 )
 from appliance.doors.mqtt_news import progress_json
 from appliance.doors.mqtt_outbox import answer_properties, echoed, error_notice
+from appliance.doors.mqtt_sending import NotTaken
 from appliance.doors.mqtt_topics import Asked, Topics
 from appliance.errors import ApplianceError, BadRequest, Interrupted, Loop
 from appliance.notices import Progress

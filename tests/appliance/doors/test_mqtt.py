@@ -146,7 +146,7 @@ async def test_a_repeat_gets_the_stored_answer(broker: Mosquitto, desk: MqttDesk
     async with sender(broker.port) as someone, serving(door(broker.port, desk)):
         for _ in range(2):
             await someone.publish(f"{BASE}/request/main/a1", "hi")
-        await someone.hears(lambda m: someone.topics(f"{BASE}/response/").count(str(m.topic)) == 2)
+        await someone.hears_times(f"{BASE}/response/a1", 2)
 
         first, again = (m.payload for m in someone.heard if "/response/" in str(m.topic))
         assert first == again
@@ -159,7 +159,7 @@ async def test_a_repeat_of_what_still_waits_is_told_so(broker: Mosquitto, desk: 
     async with sender(broker.port) as someone, serving(door(broker.port, desk)):
         for _ in range(2):
             await someone.publish(f"{BASE}/request/main/a1", "hi")
-        await someone.hears(lambda _: len(someone.topics(f"{BASE}/status/")) == 2)
+        await someone.hears_times(f"{BASE}/status/a1", 2)
 
         states = [
             json.loads(m.payload)["state"] for m in someone.heard if "/status/" in str(m.topic)
