@@ -21,7 +21,7 @@ from appliance.errors import InboxFull
 
 MAX_CONNECTIONS = 200
 STALLED_S = 30.0
-ENVELOPE_BYTES = 4096
+READ_AHEAD_BYTES = 2**16
 
 
 class SocketDoor:
@@ -45,7 +45,6 @@ class SocketDoor:
         self._path, self._mode, self._group = path, mode, group
         self._desk = desk
         self._max_request_bytes = max_request_bytes
-        self._line_bytes = 2 * max_request_bytes + ENVELOPE_BYTES
         self._stalled_s = stalled_s
         self._open = 0
 
@@ -68,7 +67,7 @@ class SocketDoor:
                     connections.create_task(self._serve(reader, writer), name="socket client")
 
                 server = await asyncio.start_unix_server(
-                    connected, sock=listener, limit=self._line_bytes
+                    connected, sock=listener, limit=READ_AHEAD_BYTES
                 )
                 try:
                     ready()

@@ -19,6 +19,7 @@ from appliance.errors import ApplianceError, BadRequest, InboxFull, Interrupted,
 log = logging.getLogger(__name__)
 
 MAX_OPS = 64  # at once
+ENVELOPE_BYTES = 4096
 
 
 class Connection:
@@ -36,6 +37,7 @@ class Connection:
         self._reader, self._writer = reader, writer
         self._desk = desk
         self._max_request_bytes, self._stalled_s = max_request_bytes, stalled_s
+        self._line_bytes = 2 * max_request_bytes + ENVELOPE_BYTES
         self._socket = writer.get_extra_info("socket")
         self._client = f"uid:{peer_uid(self._socket)}"
         self._sending = asyncio.Lock()  # a client that does not read holds up one event, not many
@@ -58,17 +60,29 @@ class Connection:
     async def _take_lines(self, ops: asyncio.TaskGroup) -> None:
         """Start an op for each line. Returns at the end of the input."""
         while True:
-            try:
-                line = await self._reader.readuntil(b"\n")
-            except asyncio.IncompleteReadError as end:
-                if end.partial.strip():
-                    await self._start(ops, end.partial)
-                return
-            except asyncio.LimitOverrunError:
-                await self._refuse_long_line()
+            line = await self._line()
+            if len(line) > self._line_bytes:
+                await self._refuse_long_line(line)
                 self._drop()
                 return
-            await self._start(ops, line)
+            if line.strip() or line.endswith(b"\n"):
+                await self._start(ops, line)
+            if not line.endswith(b"\n"):
+                return
+
+    async def _line(self) -> bytes:
+        """The next line, or as much of it as tells that it is too long; at the end, the rest."""
+        line = bytearray()
+        while len(line) <= self._line_bytes:
+            try:
+                return bytes(line) + await self._reader.readuntil(b"\n")
+            except asyncio.LimitOverrunError as more:
+                # Only a line that is being read is kept: what a client sends
+                # ahead of what we answer stays in its own memory.
+                line += await self._reader.readexactly(more.consumed)
+            except asyncio.IncompleteReadError as end:
+                return bytes(line) + end.partial
+        return bytes(line)
 
     async def _start(self, ops: asyncio.TaskGroup, line: bytes) -> None:
         try:
@@ -126,16 +140,14 @@ class Connection:
                 self._drop()
                 raise
 
-    async def _refuse_long_line(self) -> None:
+    async def _refuse_long_line(self, line: bytes) -> None:
         """Read on to its end: cut off in mid-sentence, a client would not see why."""
-        size = 0
+        size, newline = len(line), line[-1:] == b"\n"
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._stalled_s):
-                while chunk := await self._reader.read(2**16):
-                    said, newline, _ = chunk.partition(b"\n")
-                    size += len(said)
-                    if newline:
-                        break
+                while not newline and (chunk := await self._reader.read(2**16)):
+                    newline = b"\n" in chunk
+                    size += chunk.find(b"\n") if newline else len(chunk)
         error = TooLarge(size, self._max_request_bytes)
         await self._desk.refused(DOOR, self._client, None, error)
         await self._send(lines.failed(None, None, error))

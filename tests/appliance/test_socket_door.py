@@ -311,6 +311,18 @@ async def test_a_line_of_ten_megabytes(desk: FakeDesk, path: Path) -> None:
     assert len(desk.refusals) == 1
 
 
+async def test_a_line_that_is_just_too_long(desk: FakeDesk, path: Path) -> None:
+    """It is refused at once: nothing more is waited for."""
+    async with serving(path, desk), connected(path) as client:
+        started_s = asyncio.get_running_loop().time()
+        await client.send(b'{"op": "ask", "request": "' + b"x" * (2 * LIMIT + 4096) + b'"}')
+        told = await client.event()
+        took_s = asyncio.get_running_loop().time() - started_s
+
+    assert told["error"]["code"] == "too_large"
+    assert took_s < 5
+
+
 async def test_a_conflict_is_in_the_ledger(desk: FakeDesk, path: Path) -> None:
     """What only the desk can refuse is a refused request too."""
     async with serving(path, desk), connected(path) as client:
