@@ -295,7 +295,7 @@ bring_library() { # bring_library SONAME PACKAGE: for the engine, if this machin
     # Python of this venv loads it first, however it was started.
     packages=$("$engine_python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     cat >"$packages/system-libraries.pth" <<'END'
-import ctypes, glob, sys; [ctypes.CDLL(library) for library in glob.glob(sys.prefix + "/lib/system/*.so*")]
+import ctypes, glob, sys; list(map(ctypes.CDLL, glob.glob(sys.prefix + "/lib/system/*.so*")))
 END
     try "$engine_python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1"
 }
