@@ -1,4 +1,4 @@
-"""The database for people who only look: with the daemon running, stopped, or of another user."""
+"""The database for whoever only looks: the daemon itself, or people, with it running or stopped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reading(path: Path) -> Iterator[Database]:
             " name another with --config"
         ) from error
     try:
-        connection = _connect(path)
+        connection = connect(path)
         try:
             yield Database(connection, execute_plugins=False)
         finally:
@@ -41,10 +41,15 @@ def reading(path: Path) -> Iterator[Database]:
         raise Unreachable(f"{path}: {error}; may this user read it?") from error
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, for one thread at a time. Never locks a writer out.
+
+    Raises sqlite3.OperationalError.
+    """
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True)
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
     try:
+        connection.execute("PRAGMA busy_timeout = 5000")
         connection.execute("SELECT 1 FROM sqlite_schema")
     except sqlite3.OperationalError:
         connection.close()
@@ -53,7 +58,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         # (SQLite, "Write-Ahead Logging", section 5, read-only databases).
         if Path(f"{path}-wal").exists():
             raise
-        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
+        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, check_same_thread=False)
     return connection
 
 

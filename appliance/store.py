@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 from sqlite_utils import Database, Migrations
 
 from appliance.errors import ApplianceError, ConfigError, StorageFailed
+from appliance.reading import connect
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class Store:
     def _open(self) -> Database:
         try:
             db = open_database(self.path)
-            self._reading = open_readonly(self.path)
+            self._reading = Database(connect(self.path), execute_plugins=False)
         except (sqlite3.Error, OSError) as error:
             raise StorageFailed(f"{self.path}: {error}") from error
         return db
@@ -201,13 +202,3 @@ def _resolve(writes: list[_Write[Any]]) -> None:
             write.future.set_exception(write.error)
         else:
             write.future.set_result(write.result)
-
-
-def open_readonly(path: Path) -> Database:
-    """A second connection for readers, in this process or another. Never locks the writer."""
-    connection = sqlite3.connect(
-        f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-    )
-    connection.execute("PRAGMA busy_timeout = 5000")
-    connection.execute("PRAGMA query_only = ON")
-    return Database(connection, execute_plugins=False)

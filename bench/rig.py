@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from appliance.store import open_readonly
+from appliance.reading import reading
 from tests.brokers import Mosquitto
 
 MARK = "RIG_MARK"  # not ours to strip from an engine's environment, unlike WATTNAP_
@@ -143,7 +143,7 @@ class Rig:
         self.daemon.wait(60)
 
     def ours(self) -> list[psutil.Process]:
-        """Every process that this rig's daemon started, the daemon included, by their environment."""
+        """Every process of this rig's daemon, itself included, by their environment."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -164,11 +164,8 @@ class Rig:
         return guards, servers
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        db = open_readonly(self.database)
-        try:
+        with reading(self.database) as db:
             return list(db.query(sql))
-        finally:
-            db.close()
 
     def tail(self, name: str, lines: int = 20) -> str:
         return "\n".join((self.folder / name).read_text(errors="replace").splitlines()[-lines:])

@@ -108,18 +108,21 @@ def answer(config: Config, id: str, json_: bool, wait: bool) -> None:
 
 @click.command()
 @click.argument("id")
+@click.option("--door", type=click.Choice(["socket", "mqtt"]), default="socket", show_default=True)
+@click.option("--client", help="Who sent it. [default: you; on MQTT whoever gave no name]")
 @as_json
 @with_config
-def cancel(config: Config, id: str, json_: bool) -> None:
+def cancel(config: Config, id: str, door: str, client: str | None, json_: bool) -> None:
     """Take a prompt back that waits or runs.
 
     \b
     wattnap cancel night-42
+    wattnap cancel --door mqtt 0199c8b2-…
 
     Exit codes: 0 cancelled · 65 unknown to this user, or it has ended · 69 no daemon.
     """
     with _daemon(config) as daemon:
-        event = daemon.ask("cancel", id=id)
+        event = daemon.ask("cancel", id=id, door=door, client=client)
     if json_:
         print_json({"id": id, "cancelled": event["cancelled"]})
     if not event["cancelled"]:

@@ -6,7 +6,7 @@ decided here; `appliance.doors.socket` carries it out.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -48,7 +48,14 @@ class Fetch(Op, frozen=True, kw_only=True, tag="answer"):
 
 
 class Cancel(Op, frozen=True, kw_only=True, tag="cancel"):
+    """Take a request back: one's own, or, as the operator, one of another door.
+
+    Whoever may speak here may also send the engine to rest; so that is no new power.
+    """
+
     id: Id
+    door: Literal["socket", "mqtt"] = "socket"
+    client: str | None = None
 
 
 class Status(Op, frozen=True, kw_only=True, tag="status"):

@@ -45,8 +45,10 @@ class Caller:
                 await self._request(op)
             case Fetch():
                 await self._fetch(op)
-            case Cancel(id=id):
-                done = await self._desk.cancel(DOOR, self._client, id)
+            case Cancel(id=id, door=door, client=client):
+                if client is None:
+                    client = self._client if door == DOOR else ""
+                done = await self._desk.cancel(door, client, id)
                 await self._send(lines.event("cancelled", op.tag, id=id, cancelled=done))
             case Status():
                 told = {**self._desk.state(), "energy": await self._desk.energy()}

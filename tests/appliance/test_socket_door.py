@@ -207,14 +207,15 @@ async def test_wake_rest_cancel(desk: FakeDesk, path: Path) -> None:
             {"op": "rest", "depth": "parked"},
             {"op": "cancel", "id": "a"},
             {"op": "cancel", "id": "b"},
+            {"op": "cancel", "id": "c", "door": "mqtt"},
         )
-        events = [await client.event() for _ in range(5)]
+        events = [await client.event() for _ in range(6)]
 
-    assert [e["event"] for e in events] == ["ok", "ok", "error", "cancelled", "cancelled"]
-    assert [e["cancelled"] for e in events[3:]] == [True, False]
+    assert [e["event"] for e in events] == ["ok", "ok", "error", *["cancelled"] * 3]
+    assert [e["cancelled"] for e in events[3:]] == [True, False, False]
     assert desk.wakes == [60.0]
     assert desk.rests == [None]
-    assert desk.cancelled == [("socket", ME, "a"), ("socket", ME, "b")]
+    assert desk.cancelled == [("socket", ME, "a"), ("socket", ME, "b"), ("mqtt", "", "c")]
 
 
 async def test_a_text_that_looks_like_json_stays_text(desk: FakeDesk, path: Path) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from appliance.errors import ConfigError, Gone, StorageFailed
-from appliance.store import Store, open_database, open_readonly
+from appliance.errors import ConfigError, Gone, StorageFailed, Unreachable
+from appliance.reading import reading
+from appliance.store import Store, open_database
 
 ACCEPT_FOREVER = """
 import asyncio, sys
@@ -157,10 +158,8 @@ def test_migrations_are_applied_once(tmp_path: Path) -> None:
 def test_readers_cannot_write(tmp_path: Path) -> None:
     """The read-only connection refuses every change."""
     open_database(tmp_path / "a.db").close()
-    db = open_readonly(tmp_path / "a.db")
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(Unreachable), reading(tmp_path / "a.db") as db:
         db.execute("DELETE FROM inbox")
-    db.close()
 
 
 def test_the_schema_holds_the_invariants(tmp_path: Path) -> None:
