@@ -17,7 +17,7 @@ EVENTS: list[lc.Event] = [
     for kind in get_args(lc.Event)
 ]
 
-IMPOSSIBLE = {
+IMPOSSIBLE: dict[State, set[type]] = {
     State.AWAKE: {lc.Settled, lc.Woke, lc.RetryDue},
     State.ASLEEP: {lc.Settled, lc.Woke, lc.RetryDue},
     State.WAKING: {lc.Settled, lc.RetryDue},

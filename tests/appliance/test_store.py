@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ async def test_writes_share_a_commit_and_resolve_after_it(tmp_path: Path) -> Non
                 )
             db.execute("INSERT INTO forgotten VALUES (?, ?, ?)", (bytes([n]), b"", "2026"))
 
-        await asyncio.gather(*(store.write(lambda db, n=n: add(db, n)) for n in range(64)))
+        await asyncio.gather(*(store.write(partial(add, n=n)) for n in range(64)))
 
         assert await store.read(
             lambda db: db.execute("SELECT count(*) FROM forgotten").fetchone()
@@ -135,7 +136,7 @@ def test_a_newer_schema_is_refused_untouched(tmp_path: Path) -> None:
     """A file from a later version is neither changed nor used."""
     path = tmp_path / "a.db"
     db = open_database(path)
-    db["_sqlite_migrations"].insert(
+    db.table("_sqlite_migrations").insert(
         {"migration_set": "wattnap", "name": "9999_later", "applied_at": "2030"}
     )
     db.close()
