@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import aiomqtt
 from paho.mqtt import client as paho
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
@@ -74,6 +73,7 @@ class Connection:
         self.max_packet_bytes = 268_435_455  # MQTT's own
         self._terms, self._take = terms, take
         self._greeted: asyncio.Future[None] = self._loop.create_future()
+        self._granted: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
         self._unfinished = self._unfinished_bytes = 0
         self._paused = False
         self._client = QuietClient(terms)
@@ -82,6 +82,7 @@ class Connection:
         self._client.on_drained = self._sending.note_drained
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
+        self._paho.on_subscribe = self._on_subscribe
         self._paho.on_message = lambda _client, _data, message: self._on(our_message(message))
         self._paho.on_publish = lambda _client, _data, mid, code, _more: self._sending.note_answer(
             mid, code.value
@@ -107,7 +108,7 @@ class Connection:
         raise await asyncio.shield(self.ended)
 
     async def subscribe(self, filters: tuple[str, ...]) -> None:
-        """With QoS 1. With MQTT 5, what was retained comes to a new subscription only.
+        """Once, with QoS 1. With MQTT 5, what was retained comes to a new subscription only.
 
         Raises ConnectionEnded if one is refused.
         """
@@ -117,12 +118,15 @@ class Connection:
             retainAsPublished=True,
         )
         how: Any = options if self._terms.is_v5 else 1  # paho takes either, by version
+        self._paho.subscribe([(each, how) for each in filters])
         try:
-            granted: Sequence[Any] = await self._client.subscribe([(each, how) for each in filters])
-        except aiomqtt.MqttError as error:
-            raise ConnectionEnded(f"subscribing: {error}") from error
+            # Not aiomqtt's: Python 3.11's wait_for, which it uses, may swallow a cancellation.
+            async with asyncio.timeout(self._terms.connect_timeout_s):
+                granted = await self._granted
+        except TimeoutError:
+            raise ConnectionEnded("the broker does not answer SUBSCRIBE") from None
         for each, code in zip(filters, granted, strict=True):
-            if code.value >= FAILURE:
+            if code.is_failure:
                 raise ConnectionEnded(f"we may not subscribe to {each}: {code}", code.value)
 
     def post(
@@ -223,6 +227,17 @@ class Connection:
             self.max_packet_bytes = getattr(properties, "MaximumPacketSize", self.max_packet_bytes)
         if not self._greeted.done():
             self._greeted.set_result(None)
+
+    def _on_subscribe(
+        self,
+        _client: paho.Client,
+        _data: Any,
+        _mid: int,
+        codes: list[ReasonCode],
+        _properties: PahoProperties | None,
+    ) -> None:
+        if not self._granted.done():
+            self._granted.set_result(codes)
 
     def _on_disconnect(
         self,

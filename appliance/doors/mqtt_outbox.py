@@ -140,6 +140,8 @@ class Delivering:
         if len(payload) + ENVELOPE_BYTES > self._connection.max_packet_bytes:
             self._refused(outgoing, topic, NotTaken(PACKET_TOO_LARGE))  # it would cut us
             return
+        if self._connection.ended.done():
+            return  # and soon we are cancelled; it would look guilty of that
         self._under_way.add(outgoing.number)
         taken = self._connection.post(
             topic, payload, properties=answer_properties(address, outgoing.hops)

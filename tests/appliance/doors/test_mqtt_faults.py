@@ -45,6 +45,13 @@ async def until_saved(broker: Mosquitto) -> None:
     await until(broker.saved)
 
 
+async def until_handled(broker: Mosquitto) -> None:
+    """Return when the broker has handled all that the door has sent so far."""
+    async with sender(broker.port) as someone:
+        await someone.publish(f"{BASE}/cancel/nobody")
+        await someone.hears(f"{BASE}/errors")
+
+
 @asynccontextmanager
 async def accepted(desk: MqttDesk, count: int) -> AsyncIterator[None]:
     """Leave when the desk has been asked to accept that many more."""
@@ -62,15 +69,27 @@ async def test_nothing_is_acknowledged_before_the_commit(broker: Mosquitto, desk
         async with accepted(desk, 1), sender(broker.port) as someone:
             await someone.publish(REQUEST, "hi")
         for _ in range(2):
+            await until_handled(broker)
             async with accepted(desk, 1):
                 broker.stop()
                 broker.start()
-            # Its first copy is committed now. Were that acknowledged here, it would not
-            # come a third time.
+            # An older copy is committed now. Were that acknowledged here, the message
+            # would not come another time.
             desk.commits.release()
+        await until_handled(broker)
+        async with accepted(desk, 1):
+            broker.stop()
+            broker.start()
         async with sender(broker.port) as someone:
-            desk.commits.release()
-            await someone.hears(f"{BASE}/response/made-1")
+            for _ in range(2):
+                desk.commits.release()
+            await someone.hears(f"{BASE}/status/made-1")
+            await until_handled(broker)
+        desk.commits = None
+        broker.stop()
+        broker.start()
+        await until_handled(broker)
+        assert desk.arrivals.empty()  # acknowledged at last
     assert len(desk.accepted) == 1
     delivery = desk.accepted[0][2]
     assert delivery is not None
