@@ -211,30 +211,36 @@ unpack_debian() { # unpack_debian PACKAGE FOLDER: with what it needs and is miss
         }
     done
     mkdir -p "$into/apt/lists/partial" "$into/apt/cache/archives/partial"
-    set -- -o APT::Sandbox::User= -o "Dir::Cache=$into/apt/cache"
-    if ! apt-cache show "$package" >/dev/null 2>&1; then
-        # The system's lists are empty, and not ours to fill.
-        set -- "$@" -o "Dir::State::Lists=$into/apt/lists"
-        try apt-get "$@" update
-    fi
-    run apt-get "$@" --simulate --no-install-recommends --reinstall install "$package" \
-        >"$into/apt/plan" 2>>"$log" || {
-        broken
-        exit 69
+    # The system's lists may be empty or old, and are not ours to renew.
+    fetch_debian "$package" || {
+        try apt-get -o APT::Sandbox::User= -o "Dir::State::Lists=$into/apt/lists" \
+            -o "Dir::Cache=$into/apt/cache" update
+        fetch_debian "$package" -o "Dir::State::Lists=$into/apt/lists" || {
+            broken
+            exit 69
+        }
     }
-    cd "$into/apt"
-    # shellcheck disable=SC2046 # names of packages: one word each
-    try apt-get "$@" download $(sed -n 's/^Inst \([^ ]*\).*/\1/p' plan)
-    cd "$clone"
     for file in "$into"/apt/*.deb; do
         try dpkg-deb -x "$file" "$into"
     done
     rm -rf "$into/apt"
 }
 
+fetch_debian() { # fetch_debian PACKAGE OPTIONS...: what apt would install for it here
+    package=$1
+    shift
+    set -- "$@" -o APT::Sandbox::User= -o "Dir::Cache=$into/apt/cache"
+    run apt-get "$@" --simulate --no-install-recommends --reinstall install "$package" \
+        >"$into/apt/plan" 2>>"$log" || return
+    packages=$(sed -n 's/^Inst \([^ ]*\).*/\1/p' "$into/apt/plan")
+    # shellcheck disable=SC2086 # names of packages: one word each
+    run sh -c 'cd "$1" && shift && exec "$@"' sh "$into/apt" \
+        apt-get "$@" download $packages >>"$log" 2>&1
+}
+
 # --- the engine
 
-find_engine() {
+choose_engine() { # before anything is installed, so that a refusal costs nobody time
     if [ -n "${WATTNAP_ENGINE_PYTHON:-}" ]; then
         engine_python=$WATTNAP_ENGINE_PYTHON
         "$engine_python" -c 'import importlib.util, sys
@@ -247,12 +253,12 @@ sys.exit(importlib.util.find_spec("vllm") is None)' ||
         fail "$status" 'found no engine for this machine (above); see ./install.sh --help'
     }
     {
-        read -r engine_name
-        read -r engine_version
-        read -r download_gib
-        read -r disk_kib
         read -r special_builds
         read -r libraries
+        read -r download_gib
+        read -r disk_kib
+        read -r engine_version
+        read -r engine_name
     } <<END
 $facts
 END
@@ -261,8 +267,8 @@ END
     mkdir -p "$home/engine"
     wanted=$home/engine/$engine_name.txt
     "$python" -m appliance.engine_lock --entry "$engine_name" --print-requirements >"$wanted"
-    needs=$(digest "$wanted")
-    if stamped "$engine_home" "$needs"; then
+    engine_needs=$(digest "$wanted")
+    if stamped "$engine_home" "$engine_needs"; then
         return
     fi
     rm -rf "$engine_home"
@@ -270,6 +276,12 @@ END
     if [ "$free_kib" -lt "$disk_kib" ]; then
         fail 73 "the engine needs $((disk_kib / 1024)) MiB free in $home; there are $((free_kib / 1024))." \
             'Set WATTNAP_HOME to a folder on a larger disk.'
+    fi
+}
+
+install_engine() {
+    if [ -n "${WATTNAP_ENGINE_PYTHON:-}" ] || stamped "$engine_home" "$engine_needs"; then
+        return
     fi
     begin engine "installing $engine_version for $engine_name ($download_gib GB to download; minutes)"
     try "$python" -m venv "$engine_home"
@@ -279,8 +291,23 @@ END
     for library in $libraries; do # soname:package
         bring_library "${library%:*}" "${library#*:}"
     done
-    stamp "$engine_home" "$needs"
+    stamp "$engine_home" "$engine_needs"
     end
+}
+
+explain_engine() { # explain_engine STATUS: why pip did not find the locked files
+    if [ "$1" != 130 ] && [ -n "$special_builds" ] &&
+        grep -qE 'No matching distribution|DO NOT MATCH' "$log"; then
+        cat >&2 <<END
+install.sh: the engine is made from exactly the files named in engines.lock, and
+pip did not find them. $special_builds are not on the ordinary package
+index: PyTorch's own page "Get started" shows, for Linux, Pip and CPU, a command
+with the address of an index that has them. Give that address to pip and try again:
+    PIP_EXTRA_INDEX_URL=ADDRESS ./install.sh ...
+or, with the file of PyTorch in a folder:
+    PIP_FIND_LINKS=FOLDER ./install.sh ...
+END
+    fi
 }
 
 bring_library() { # bring_library SONAME PACKAGE: for the engine, if this machine lacks it
@@ -298,21 +325,6 @@ bring_library() { # bring_library SONAME PACKAGE: for the engine, if this machin
 import ctypes, glob, sys; list(map(ctypes.CDLL, glob.glob(sys.prefix + "/lib/system/*.so*")))
 END
     try "$engine_python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1"
-}
-
-explain_engine() { # explain_engine STATUS: why pip did not find the locked files
-    if [ "$1" != 130 ] && [ -n "$special_builds" ] &&
-        grep -qE 'No matching distribution|DO NOT MATCH' "$log"; then
-        cat >&2 <<END
-install.sh: the engine is made from exactly the files named in engines.lock, and
-pip did not find them. $special_builds are not on the ordinary package
-index: PyTorch's own page "Get started" shows, for Linux, Pip and CPU, a command
-with the address of an index that has them. Give that address to pip and try again:
-    PIP_EXTRA_INDEX_URL=ADDRESS ./install.sh ...
-or, with the file of PyTorch in a folder:
-    PIP_FIND_LINKS=FOLDER ./install.sh ...
-END
-    fi
 }
 
 # --- the broker
@@ -367,18 +379,20 @@ END
 # --- the commands
 
 demo() {
-    daemon_from_wheel
-    find_engine
+    choose_engine
     find_broker
+    daemon_from_wheel
+    install_engine
     exec 9>&- # another run need not wait for the demo's end
     exec "$venv/bin/wattnap" demo --engine-python "$engine_python" --mosquitto "$broker" \
         --cache "$home/cache" "$@"
 }
 
 run_tests() {
-    daemon_from_tree
-    find_engine
+    choose_engine
     find_broker
+    daemon_from_tree
+    install_engine
     exec 9>&-
     PATH=$venv/bin:$PATH
     failed=
