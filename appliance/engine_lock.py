@@ -215,49 +215,5 @@ def facts(engine: Engine) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Say which engine fits this machine; for install.sh."""
-    parser = ArgumentParser(prog="python -m appliance.engine_lock", description=main.__doc__)
-    parser.add_argument("--lock", type=Path, default=LOCK, help="the lock to read")
-    parser.add_argument("--entry", default="", help="take this entry instead of choosing one")
-    parser.add_argument(
-        "--print-requirements", action="store_true", help="print it as pip's requirements file"
-    )
-    parser.add_argument(
-        "--print-facts",
-        action="store_true",
-        help="print what it takes, a line each: special builds, libraries as soname:package, "
-        "GiB to download, KiB of disk, engine, name",
-    )
-    chosen = parser.parse_args(arguments)
-    engines, machine = read_lock(chosen.lock), probe()
-    try:
-        name = chosen.entry
-        engine = named(engines, name, machine) if name else choose(engines, machine)
-    except NoEngine as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_status
-    if chosen.print_requirements:
-        sys.stdout.write(requirements(engine))
-    elif chosen.print_facts:
-        sys.stdout.write(facts(engine))
-    else:
-        sys.stdout.write(f"{engine.name}\n")
-    return os.EX_OK
-
-
-def facts(engine: Engine) -> str:
-    """What install.sh has to know, a line each: a shell reads that without quoting."""
-    lines = (
-        engine.name,
-        engine.engine,
-        f"{engine.download_gib:g}",
-        f"{engine.disk_gib * 1024 * 1024:.0f}",
-        engine.special_builds,
-        " ".join(f"{soname}:{package}" for soname, package in engine.libraries.items()),
-    )
-    return "\n".join(lines) + "\n"
-
-
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
