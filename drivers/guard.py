@@ -44,7 +44,7 @@ from drivers.procfs import (
     descendants,
     find_stat,
     processes,
-    remove_shared_memory,
+    remove_abandoned_shared_memory,
     shared_memory,
 )
 
@@ -64,7 +64,7 @@ class Guard:
         self.status: int | None = None
         self.kill_at_s: float | None = None
         self.unread = b""
-        self.shm: set[tuple[str, int]] = set()
+        self.shm_before = shared_memory()
 
     def run(self) -> None:
         try:
@@ -115,7 +115,6 @@ class Guard:
     def note(self) -> None:
         """Look who is there, so that they can be found without us."""
         pids = descendants([os.getpid()], processes())
-        self.shm = shared_memory(pids)
         self.write_record(pids)
         report("noted", pids=sorted(pids - {self.engine}))
 
@@ -136,18 +135,15 @@ class Guard:
 
     def end(self) -> None:
         """Kill and reap everything, remove what it left, report."""
-        pids = descendants([os.getpid()], processes())
-        self.shm |= shared_memory(pids)
+        # A child forked before its parent died becomes ours at that death, and each
+        # death is followed by a fresh look: nothing escapes between two.
         while True:
-            for pid in pids:
+            for pid in descendants([os.getpid()], processes()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            # A child forked before its parent died becomes ours at that death, and
-            # each death is followed by a fresh look: nothing escapes between two.
             if not self.reap(0):
                 break
-            pids = descendants([os.getpid()], processes())
-        remove_shared_memory(self.shm)
+        remove_abandoned_shared_memory(self.shm_before)
         shutil.rmtree(self.directory, ignore_errors=True)
         report("ended", status=self.status)
 
@@ -159,7 +155,7 @@ class Guard:
             "guard": named(os.getpid()),
             "group": self.engine,
             "members": [named(pid) for pid in sorted(pids)],
-            "shm": sorted(self.shm),
+            "shm_before": sorted(self.shm_before),
         }
         fresh = self.directory / f"{RECORD}.new"
         with contextlib.suppress(OSError):  # a full disk must not end a healthy engine

@@ -30,8 +30,7 @@ from drivers.procfs import (
     descendants,
     find_stat,
     processes,
-    remove_shared_memory,
-    shared_memory,
+    remove_abandoned_shared_memory,
 )
 
 Record = dict[str, Any]  # as drivers.guard wrote it
@@ -58,15 +57,13 @@ def sweep(directory: Path, *, within_s: float = 10.0) -> list[int]:
         shutil.rmtree(directory, ignore_errors=True)
         return []
     refuse_if_in_use(directory, record)
-    shm = {(path, inode) for path, inode in record["shm"]}
     deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + within_s
     while found := survivors(directory, record, processes()):
-        shm |= shared_memory(found)
         left_s = deadline_s - time.clock_gettime(time.CLOCK_BOOTTIME)
         if left_s <= 0:
             return sorted(found)
         kill(found, left_s)
-    remove_shared_memory(shm)
+    remove_abandoned_shared_memory({(path, inode) for path, inode in record["shm_before"]})
     shutil.rmtree(directory, ignore_errors=True)
     return []
 

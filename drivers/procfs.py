@@ -1,4 +1,4 @@
-"""What /proc says about processes: who is whose child, and what they have mapped.
+"""What /proc says about processes: who is whose child, and whose shared memory is in use.
 
 Standard library only, since the guard loads it (drivers.guard).
 """
@@ -6,6 +6,7 @@ Standard library only, since the guard loads it (drivers.guard).
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -58,40 +59,54 @@ def descendants(roots: Iterable[int], alive: dict[int, Stat]) -> set[int]:
     return found
 
 
-def shared_memory(pids: Iterable[int]) -> set[tuple[str, int]]:
-    """Path and inode of the shared memory files that these processes have mapped.
-
-    Only of the kinds that an engine makes, and only while they have a name.
-    """
-    inodes = set()
-    for pid in pids:
-        with contextlib.suppress(OSError), (PROC / str(pid) / "maps").open() as maps:
-            # The last of six fields is the path, the inode is before it
-            # (proc_pid_maps(5)). The path may be an earlier one, since gone:
-            # sem_open() makes a semaphore under one name and links it to another.
-            inodes |= {int(line.split(maxsplit=5)[4]) for line in maps if str(SHM) in line}
-    files = ((path, find_inode(path)) for path in SHM.iterdir()) if inodes else ()
+def shared_memory() -> set[tuple[str, int]]:
+    """Path and inode of the shared memory files of this user, of the kinds that an engine makes."""
     return {
-        (str(path), inode)
-        for path, inode in files
-        if inode in inodes and path.name.startswith(SHM_PREFIXES)
+        (str(path), status.st_ino)
+        for path in SHM.iterdir()
+        if path.name.startswith(SHM_PREFIXES)
+        and (status := find_status(path)) is not None
+        and status.st_uid == os.geteuid()
     }
 
 
-def remove_shared_memory(files: Iterable[tuple[str, int]]) -> None:
-    """Unlink those of the files that are still the same ones."""
-    for path, inode in files:
-        if find_inode(Path(path)) == inode:
+def remove_abandoned_shared_memory(before: Iterable[tuple[str, int]]) -> None:
+    """Unlink what has come into being since `before` and nobody has open or mapped now.
+
+    A killed process cannot say which files were its own. But a file that nobody
+    uses is of no use to anybody: its maker keeps it open for as long as it lives.
+    """
+    if not (since := shared_memory() - set(before)):
+        return
+    used = inodes_in_use()
+    for path, inode in since:
+        if inode not in used:
             with contextlib.suppress(OSError):
                 Path(path).unlink()
 
 
-def find_inode(path: Path) -> int:
-    """The file's inode; 0, which no file has, if it is not there."""
+def inodes_in_use() -> set[int]:
+    """Inodes of the shared memory files that any process we may look into uses."""
+    found = set()
+    for pid in processes():
+        with contextlib.suppress(OSError):
+            # The last of six fields is the path, the inode is before it
+            # (proc_pid_maps(5)). The path may be an earlier one, since gone:
+            # sem_open() makes a semaphore under one name and links it to another.
+            with (PROC / str(pid) / "maps").open() as maps:
+                found |= {int(line.split(maxsplit=5)[4]) for line in maps if str(SHM) in line}
+            for fd in (PROC / str(pid) / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if str(fd.readlink()).startswith(str(SHM)):
+                        found.add(fd.stat().st_ino)
+    return found
+
+
+def find_status(path: Path) -> os.stat_result | None:
     try:
-        return path.stat().st_ino
+        return path.stat()
     except OSError:
-        return 0
+        return None
 
 
 def boot_id() -> str:

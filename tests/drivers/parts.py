@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import aiohttp
 
+from drivers.procfs import shared_memory
 from drivers.protocols import EngineFacts, Reply
 from drivers.vllm import VllmEngine
 from tests.contracts.engine import parse_events
@@ -67,3 +68,9 @@ async def drain(reply: Reply) -> list[str]:
 
 def socket_of(facts: EngineFacts) -> Path:
     return Path(facts.flags[facts.flags.index("--uds") + 1])
+
+
+def shared_memory_of(pids: Iterable[int]) -> set[tuple[str, int]]:
+    """The shared memory files that these processes have mapped."""
+    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in pids)
+    return {(path, inode) for path, inode in shared_memory() if f" {inode} " in maps}

@@ -193,27 +193,28 @@ async def test_cancelled_start_leaves_nothing(run: Run) -> None:
 
 
 async def test_shared_memory_is_removed(run: Run) -> None:
-    """Shared memory that a killed program had mapped loses its name; others' stays."""
+    """What a killed program has left loses its name; what others use or had before stays."""
     code = (
         "from multiprocessing import shared_memory as m, resource_tracker as t\n"
         "s = m.SharedMemory(create=True, size=64)\n"
         "t.unregister(s._name, 'shared_memory')\n"
         "print(s.name, flush=True)\nimport time; time.sleep(600)"
     )
-    await run.start(code)
-    await run.until(lambda: run.lines)
-    left = Path("/dev/shm") / run.lines[0]
-    other = Path("/dev/shm/psm_of_somebody_else")
-    other.touch()
+    earlier, used = Path("/dev/shm/psm_earlier"), Path("/dev/shm/psm_used")
+    earlier.touch()
+    try:
+        child = await run.start(code)
+        await run.until(lambda: run.lines)
+        with used.open("w"):
+            psutil.Process(child.pid).kill()
+            await child.wait()
 
-    assert left.exists()
-
-    await run.child.kill()
-
-    assert not left.exists()
-    assert other.exists()
-
-    other.unlink()
+        assert not (Path("/dev/shm") / run.lines[0]).exists()
+        assert earlier.exists()
+        assert used.exists()
+    finally:
+        earlier.unlink()
+        used.unlink()
 
 
 def test_also_on_uvloop(place: Path) -> None:

@@ -28,7 +28,14 @@ from tests.contracts.engine import (
     stream_body,
 )
 from tests.drivers.conftest import children
-from tests.drivers.parts import drain, make_engine, requests_running, socket_of, started
+from tests.drivers.parts import (
+    drain,
+    make_engine,
+    requests_running,
+    shared_memory_of,
+    socket_of,
+    started,
+)
 
 
 @pytest_asyncio.fixture(scope="class", loop_scope="class")
@@ -64,13 +71,13 @@ class TestVllmOverStandIn(EngineContract):
 async def test_stop_leaves_nothing(place: Path) -> None:
     """After stop(): no process, no socket, no IPC file, no shared memory."""
     async with started(make_engine(place, "--shared-memory", "--grandchild")) as engine:
-        mapped = shared_memory((await engine.start()).pids)
+        made = shared_memory_of((await engine.start()).pids)
 
-        assert [path for path, _ in mapped if Path(path).exists()]
+        assert made
         assert list(place.glob("run/engine/ipc/*"))
 
     assert not children()
-    assert not [path for path, _ in mapped if Path(path).exists()]
+    assert not made & shared_memory()
     assert list((place / "run").iterdir()) == []
 
 

@@ -23,7 +23,7 @@ from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
 from tests.contracts.engine import EngineContract, answer, stream_body
 from tests.drivers.conftest import children
-from tests.drivers.parts import requests_running, socket_of, started
+from tests.drivers.parts import requests_running, shared_memory_of, socket_of, started
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -100,9 +100,9 @@ class TestVllm(EngineContract):
     ) -> None:
         """vLLM exits with 0 when its EngineCore is killed; that is a death, without a trace."""
         facts = await shared_engine.start()
-        mapped = shared_memory(facts.pids)
+        made = shared_memory_of(facts.pids)
 
-        assert [path for path, _ in mapped if Path(path).exists()]
+        assert made
 
         core = next(pid for pid in facts.pids[1:] if "EngineCore" in title(pid))
         psutil.Process(core).kill()
@@ -112,7 +112,7 @@ class TestVllm(EngineContract):
 
         assert death.value.status == 0
         assert children() == []
-        assert not [path for path, _ in mapped if Path(path).exists()]
+        assert not made & shared_memory()
         assert list((warm_place / "run").iterdir()) == []
 
 
@@ -156,10 +156,12 @@ def test_its_owner_killed(warm_place: Path, engine_python: str) -> None:
     ) as owner:
         assert owner.stdout is not None
         family = [psutil.Process(pid) for pid in json.loads(owner.stdout.readline())]
-        mapped = shared_memory([process.pid for process in family])
+        made = shared_memory_of(process.pid for process in family)
+        guard = family[0].parent()
+        assert guard is not None
         owner.send_signal(signal.SIGKILL)
-    gone, alive = psutil.wait_procs(family, timeout=10)
+    gone, alive = psutil.wait_procs([*family, guard], timeout=10)
 
-    assert (len(gone), alive) == (len(family), [])
-    assert not [path for path, _ in mapped if Path(path).exists()]
+    assert (len(gone), alive) == (len(family) + 1, [])
+    assert not made & shared_memory()
     assert list((warm_place / "run").iterdir()) == []
