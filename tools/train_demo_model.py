@@ -60,10 +60,11 @@ def show_scores(args: argparse.Namespace) -> None:
     tokenizer = tokens.load(args.folder / "tokenizer.json")
     config = json.loads((args.folder / "config.json").read_text())
     shape = net.Shape(config["vocab_size"], layers=config["num_hidden_layers"])
-    answer = evaluate.answerer(evaluate.load(args.folder, shape, args.device), tokenizer, args.device)
+    model = evaluate.load(args.folder, shape, args.device)
+    machine = evaluate.Machine(model, tokenizer, args.device)
     report = {}
     for name, cases in evaluate.sets(args.sets, args.total).items():
-        result = evaluate.score(name, cases, answer)
+        result = evaluate.score(name, cases, machine)
         print(result)
         for command, expected, given in evaluate.sample_wrong(result, args.show):
             print(f"    {command!r}\n        wanted {expected}\n        got    {given}")

@@ -5,7 +5,7 @@ The engine's own kernels are scored by serve.py; the two agree to within a few a
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,6 @@ ANSWER_TOKENS = 20
 HELD_OUT_SEED = 20261121
 
 Case = tuple[str, Action]
-Answerer = Callable[[Sequence[str]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,13 @@ def unseen_templates(total: int, *, noisy: bool) -> list[Case]:
     return list(cases.items())
 
 
-def score(name: str, cases: Sequence[Case], answer: Answerer) -> Score:
-    """Ask every case and keep what was wrong."""
-    given = answer([command for command, _ in cases])
-    pairs = zip(cases, given, strict=True)
-    wrong = [(c, a.to_json(), line) for (c, a), line in pairs if a.to_json() != line]
-    return Score(name, len(cases), wrong)
+def score(name: str, cases: Sequence[Case], machine: "Machine") -> Score:
+    """Score every case, and let the machine spell out what it said where it was wrong."""
+    right = machine.agrees(cases)
+    failed = [case for case, good in zip(cases, right, strict=True) if not good]
+    lines = machine.answer([command for command, _ in failed])
+    pairs = zip(failed, lines, strict=True)
+    return Score(name, len(cases), [(c, a.to_json(), line) for (c, a), line in pairs])
 
 
 def by_action(cases: Sequence[Case], result: Score) -> dict[str, str]:
@@ -86,46 +86,55 @@ def load(folder: Path, shape: Shape, device: str) -> Llama:
     return model.to(device).eval()
 
 
-def answerer(model: Llama, tokenizer: Tokenizer, device: str, batch: int = 256) -> Answerer:
-    """A function that answers commands greedily, in batches."""
-    end = tokenizer.token_to_id(tokens.END)
+class Machine:
+    """A model that answers commands greedily."""
+
+    def __init__(self, model: Llama, tokenizer: Tokenizer, device: str) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._device = device
 
     @torch.inference_mode()
-    def answer_batch(commands: Sequence[str]) -> list[str]:
-        prompts = [tokenizer.encode(tokens.prompt(command)).ids for command in commands]
-        length = max(map(len, prompts)) + ANSWER_TOKENS
-        ids = torch.zeros(len(prompts), length, dtype=torch.long, device=device)
-        for row, prompt in zip(ids, prompts, strict=True):
-            row[: len(prompt)] = torch.tensor(prompt, device=device)
-        at = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        rows = torch.arange(len(prompts), device=device)
-        done = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-        for _ in range(ANSWER_TOKENS):
-            # Causal: what stands to the right of `at` cannot be seen, so padding is harmless.
-            hidden = model.hidden(ids[:, : int(at.max())])
-            chosen = model.logits(hidden[rows, at - 1]).argmax(-1)
-            chosen = torch.where(done, 0, chosen)
-            ids[rows, at] = chosen
-            done |= chosen == end
-            at = torch.where(done, at, at + 1)
-            if bool(done.all()):
-                break
-        lines = []
-        for row, prompt, stop in zip(ids.tolist(), prompts, at.tolist(), strict=True):
-            lines.append(tokenizer.decode(row[len(prompt) : stop], skip_special_tokens=True))
-        return lines
+    def agrees(self, cases: Sequence[Case], batch: int = 64) -> list[bool]:
+        """Whether each case's line is exactly what greedy decoding would give.
 
-    def answer(commands: Sequence[str]) -> list[str]:
+        It is if every token of it is the likeliest after those before: one pass, not one a token.
+        """
+        encode = self._tokenizer.encode
+        rows = []
+        for command, action in cases:
+            prompt = encode(tokens.prompt(command)).ids
+            rows.append((prompt, encode(action.to_json() + tokens.END).ids))
         # Similar lengths together; padding is most of the work otherwise.
-        order = sorted(range(len(commands)), key=lambda i: len(commands[i]))
-        lines = [""] * len(commands)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+        good = [False] * len(rows)
         for start in range(0, len(order), batch):
             part = order[start : start + batch]
-            for i, line in zip(part, answer_batch([commands[i] for i in part]), strict=True):
-                lines[i] = line
-        return lines
+            ids = torch.zeros(len(part), max(sum(map(len, rows[i])) for i in part), dtype=torch.long)
+            for line, i in zip(ids, part, strict=True):
+                line[: sum(map(len, rows[i]))] = torch.tensor(rows[i][0] + rows[i][1])
+            likeliest = self._model(ids.to(self._device)).argmax(-1).tolist()
+            for line, i in zip(likeliest, part, strict=True):
+                prompt, answer = rows[i]
+                good[i] = line[len(prompt) - 1 : len(prompt) + len(answer) - 1] == answer
+        return good
 
-    return answer
+    @torch.inference_mode()
+    def answer(self, commands: Sequence[str]) -> list[str]:
+        """The line for each command, one token at a time."""
+        end = self._tokenizer.token_to_id(tokens.END)
+        lines = []
+        for command in commands:
+            ids = self._tokenizer.encode(tokens.prompt(command)).ids
+            begin = len(ids)
+            while len(ids) < begin + ANSWER_TOKENS:
+                hidden = self._model.hidden(torch.tensor([ids], device=self._device))
+                chosen = int(self._model.logits(hidden[0, -1]).argmax())
+                if chosen == end:
+                    break
+                ids.append(chosen)
+            lines.append(self._tokenizer.decode(ids[begin:]))
+        return lines
 
 
 def sets(names: Sequence[str], total: int) -> dict[str, list[Case]]:

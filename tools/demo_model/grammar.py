@@ -176,7 +176,7 @@ class Grammar:
         """The sentence among others: a reason, chatter, a slip of the tongue, a second wish."""
         rng = self._rng
         draw = rng.random()
-        if draw < 0.05 and kind in self._complaints and template.has("{D}", "{d}", "{v}"):
+        if draw < 0.05 and self._complaints.get(kind) and template.has("{D}", "{d}", "{v}"):
             complaint = self._complaint(kind)
             return complaint + rng.choice((", ", ". ", " so ", ", so ", "; ", " ", " - ")) + sentence
         if draw < 0.13:

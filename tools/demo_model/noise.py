@@ -110,8 +110,28 @@ def recase(text: str, rng: Random) -> str:
     return text.upper() if draw < 0.96 else text.title()
 
 
+ASIDES = ("just", "quickly", "really", "kindly", "like", "maybe", "now", "actually", "please", "um")
+ASIDES += ("uh", "er", "you know", "well", "simply", "then", "also", "again", "perhaps", "sort of")
+
+
+def interrupt(text: str, rng: Random) -> str:
+    """`text` with a word that means nothing between two others; numbers stay whole."""
+    tokens = text.split(" ")
+    gaps = [
+        i
+        for i in range(1, len(tokens))
+        if not any(t.strip(",.") in DELICATE or t[:1].isdigit() for t in tokens[i - 1 : i + 1])
+    ]
+    if not gaps:
+        return text
+    tokens.insert(rng.choice(gaps), rng.choice(ASIDES))
+    return " ".join(tokens)
+
+
 def spoil(text: str, question: bool, rng: Random) -> str:
     """One rendering of a clean lower-case sentence, spoiled about as often as real ones are."""
+    if rng.random() < 0.06:
+        text = interrupt(text, rng)
     if rng.random() < 0.05:
         text = drop_small_words(text, rng)
     if rng.random() < 0.06:

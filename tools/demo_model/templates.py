@@ -14,6 +14,8 @@ from random import Random
 DATA = Path(__file__).parent / "data"
 # One template of this many is held out, by a hash of its text: adding templates moves no other.
 HELD_OUT_OF = 14
+# Changed whenever errors on held-out templates were read, so that what is scored was never seen.
+HELD_OUT_SALT = "2:"
 # A bare word such as "bye" is vocabulary, not phrasing; withholding it would test nothing.
 HELD_OUT_MIN_WORDS = 3
 
@@ -41,7 +43,7 @@ class Template:
     @cached_property
     def held_out(self) -> bool:
         """Whether training never sees it."""
-        digest = hashlib.sha256(self.text.encode()).digest()
+        digest = hashlib.sha256(f"{HELD_OUT_SALT}{self.text}".encode()).digest()
         return len(self.text.split()) >= HELD_OUT_MIN_WORDS and digest[0] % HELD_OUT_OF == 0
 
     @cached_property
