@@ -148,7 +148,8 @@ def _weights(chance: random.Random) -> dict[str, list[list[float]] | list[float]
     The first is 1 in every token's embedding: Llama's output layer has no bias,
     and its first column so becomes one, which says how likely each token is.
     The second marks a newline, with which the chat template ends: after one the
-    answer may not stop, so that no answer is empty.
+    answer may not stop, so that no answer is empty. Nothing else moves the end's
+    likelihood, so that few answers are short.
     """
 
     def matrix(rows: int, columns: int, scale: float) -> list[list[float]]:
@@ -164,7 +165,7 @@ def _weights(chance: random.Random) -> dict[str, list[list[float]] | list[float]
         [bias, 0.0, *row[2:]]
         for bias, row in zip(_biases(), matrix(VOCABULARY, HIDDEN, spread), strict=True)
     ]
-    output[_id(STOP)][1] = -IMPOSSIBLE
+    output[_id(STOP)] = [output[_id(STOP)][0], -IMPOSSIBLE, *[0.0] * (HIDDEN - 2)]
     ones = [1.0] * HIDDEN
     layer = "model.layers.0."
     return {
