@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -109,6 +110,7 @@ async def sender(
         clean_session=None if v5 else name is None,
         clean_start=(name is None) if v5 else MQTT_CLEAN_START_FIRST_ONLY,
         properties=properties,
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     )
     client.pending_calls_threshold = 1_000_000
     async with client:

@@ -100,7 +100,7 @@ class Connection:
                 await self._greeted
         except TimeoutError:
             raise ConnectionEnded(f"no answer within {terms.connect_timeout_s:g} s") from None
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a host that can be no name
             raise ConnectionEnded(str(error)) from error
 
     async def raise_when_ended(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -217,3 +219,32 @@ async def test_it_says_goodbye_in_time(broker: Mosquitto, desk: MqttDesk) -> Non
         async with serving(door(broker.port, desk)):
             await someone.hears(f"{BASE}/response/made-1")
     assert len(desk.accepted) == 1
+
+
+async def test_it_speaks_tls(mosquitto: str, tmp_path: Path, desk: MqttDesk) -> None:
+    """A prompt and a long answer; a broker that cannot be trusted is not spoken to."""
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    subject = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+    make = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject)
+    process = await asyncio.create_subprocess_exec(
+        *make, "-keyout", key, "-out", certificate, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert await process.wait() == 0
+    tls_port = free_port()
+    more = f"listener {tls_port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n"
+    with Mosquitto(mosquitto, tmp_path / "secret", more) as broker:
+        prompt = "word " * 40_000
+        async with sender(broker.port) as someone:
+            async with serving(door(tls_port, desk, tls=True, tls_ca_file=str(certificate))):
+                await someone.publish(f"{BASE}/request/main/a1", prompt)
+                answer = await someone.hears_json(f"{BASE}/response/a1")
+                assert answer["text"] == prompt.strip()
+            async with serving(door(tls_port, desk, tls=True)):
+                await someone.publish(f"{BASE}/request/main/a2", "hi")
+    assert [request.id for request, _, _ in desk.accepted] == ["a1"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

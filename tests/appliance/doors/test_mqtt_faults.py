@@ -194,6 +194,16 @@ async def test_a_broker_that_is_not_there_yet(
     assert "connected to the broker" in caplog.text
 
 
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 70, "a..b"])
+async def test_a_host_that_is_none_ends_nothing(
+    desk: MqttDesk, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The operator reads the reason in the log; the daemon goes on."""
+    async with serving(door(1883, desk, host=host)) as task:
+        assert not task.done()
+    assert host in caplog.text
+
+
 async def test_what_the_stopping_daemon_does_not_take_stays_at_the_broker(
     broker: Mosquitto, desk: MqttDesk
 ) -> None:
@@ -276,6 +286,23 @@ async def test_an_answer_that_the_broker_refuses_holds_up_no_other(
             await someone.hears(f"{BASE}/response/a2")
             assert len(someone.topics(f"{BASE}/errors")) == 1
     assert desk.delivered_numbers == [2]
+
+
+async def test_an_error_that_the_broker_refuses_is_told_elsewhere(
+    mosquitto: str, tmp_path: Path, desk: MqttDesk
+) -> None:
+    """Mosquitto 2.0.11 cuts us over it before we can acknowledge: the message comes again."""
+    (tmp_path / "access").write_text("topic read #\ntopic write wattnap/#\n")
+    with Mosquitto(mosquitto, tmp_path / "strict", ACCESS) as broker:
+        async with sender(broker.port) as someone, serving(door(broker.port, desk)):
+            await someone.publish(REQUEST, "{", ResponseTopic="x/wattnap/1")
+            told = await someone.hears_json(f"{BASE}/errors")
+            assert told["error"]["code"] == "bad_request"
+            await someone.publish(f"{REQUEST}/main/a2", "hi")
+            await someone.hears(f"{BASE}/response/a2")
+            await until_handled(broker)
+            assert someone.topics(f"{BASE}/errors").count(f"{BASE}/errors") <= 3
+    assert len(desk.refusals) <= 3
 
 
 async def test_an_answer_too_large_for_the_broker_is_not_sent(
