@@ -165,16 +165,20 @@ class Books:
         return sample.energy_j - last.energy_j if sample.epoch == last.epoch else None
 
     def _sample(self) -> Sample | None:
-        """Look at the meter now, and remember it."""
+        """Look at the meter, unless it can have nothing new to say; and remember it."""
+        meter, last = self._meter, self._last
+        if meter is None:
+            return None
+        if last is not None and self._clock.now() - last.at_s < meter.resolution_s:
+            return last
         self._last = None
-        if self._meter is not None:
-            try:
-                if not self._opened:
-                    self._meter.open()
-                    self._opened = True
-                self._last = self._meter.sample()
-            except DriverError as error:
-                log.warning("not measured: %s", error)
+        try:
+            if not self._opened:
+                meter.open()
+                self._opened = True
+            self._last = meter.sample()
+        except DriverError as error:
+            log.warning("not measured: %s", error)
         return self._last
 
     def _must_let_go(self, line: Line, depth: Depth) -> bool:

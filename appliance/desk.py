@@ -67,6 +67,8 @@ class Answer(Struct, frozen=True):
 
 
 class Desk(Protocol):
+    """Whatever reads or writes the database may raise StorageFailed."""
+
     notices: Notices
 
     async def accept(

@@ -17,7 +17,7 @@ from msgspec import Struct
 from sqlite_utils import Database
 
 from appliance.desk import Delivery, Outgoing, Receipt
-from appliance.errors import Conflict, Gone
+from appliance.errors import Conflict, Gone, InboxFull
 from appliance.request import Request
 
 
@@ -66,17 +66,23 @@ def accept(
     running: bool,
     reply_to: bytes | None,
     delivery: Delivery | None,
+    full: InboxFull | None = None,
 ) -> Receipt:
     """Insert one request, or find that it is here already.
 
-    `running`: it is claimed in the same commit, as its first attempt.
+    `running`: it is claimed in the same commit, as its first attempt. `full`: what
+    to raise if it is not here already.
 
-    Raises Conflict or Gone.
+    Raises Conflict, Gone or `full`.
     """
-    if known := _find(db, request, id, delivery):
-        if reply_to is not None and not _came_again(delivery, known[3]):
-            _answer_to(db, known[0], request.door, reply_to, ended=known[2] is not None)
-        return Receipt(seq=known[0], id=known[3], state=known[1], repeated=True, answer=known[2])
+    if (known := _find_again(db, request, delivery)) is not None:
+        return known  # its first copy's answer is on its way
+    if (known := _find_id(db, request, id)) is not None:
+        if reply_to is not None:
+            _answer_to(db, known.seq, request.door, reply_to, ended=known.answer is not None)
+        return known
+    if full is not None:
+        raise full
     ((seq,),) = rows(
         db,
         "INSERT INTO inbox (id, door, client, engine, digest, form, path, body, stream, class,"
@@ -116,32 +122,34 @@ def accept(
     return Receipt(seq=seq, id=id, state="running" if running else "waiting")
 
 
-def _find(
-    db: Database, request: Request, id: str, delivery: Delivery | None
-) -> tuple[int, str, bytes | None, str] | None:
-    """(seq, state, answer, id) of the same request, if it has been accepted before."""
-    if delivery is not None and delivery.redelivered:
-        found = rows(
-            db,
-            "SELECT seq, state, answer, id FROM inbox WHERE seq ="
-            " (SELECT request FROM mqtt_unacked WHERE mid = :mid AND digest = :digest)",
-            {"mid": delivery.mid, "digest": request.digest},
-        )
-        if found:
-            return found[0]
+def _find_again(db: Database, request: Request, delivery: Delivery | None) -> Receipt | None:
+    """The request of a message that the broker sends once more."""
+    if delivery is None or not delivery.redelivered:
+        return None
+    found = rows(
+        db,
+        "SELECT seq, id, state, answer FROM inbox WHERE seq ="
+        " (SELECT request FROM mqtt_unacked WHERE mid = :mid AND digest = :digest)",
+        {"mid": delivery.mid, "digest": request.digest},
+    )
+    return _receipt(*found[0]) if found else None
+
+
+def _find_id(db: Database, request: Request, id: str) -> Receipt | None:
+    """The request that its sender has named so before. Raises Conflict or Gone."""
     if request.id is None:
         return None
     found = rows(
         db,
-        "SELECT seq, state, answer, id, digest FROM inbox"
+        "SELECT digest, seq, id, state, answer FROM inbox"
         " WHERE door = :door AND client = :client AND id = :id",
         {"door": request.door, "client": request.client, "id": id},
     )
     if found:
-        *known, digest = found[0]
+        digest, *known = found[0]
         if digest != request.digest:
             raise Conflict(id)
-        return known[0], known[1], known[2], known[3]
+        return _receipt(*known)
     forgotten = rows(
         db,
         "SELECT digest FROM forgotten WHERE key = :key",
@@ -152,9 +160,8 @@ def _find(
     return None
 
 
-def _came_again(delivery: Delivery | None, id: str) -> bool:
-    """A redelivery asks for nothing new: its first copy's answer is on its way."""
-    return delivery is not None and delivery.redelivered and bool(id)
+def _receipt(seq: int, id: str, state: str, answer: bytes | None) -> Receipt:
+    return Receipt(seq=seq, id=id, state=state, repeated=True, answer=answer)
 
 
 def _answer_to(db: Database, seq: int, door: str, reply_to: bytes, *, ended: bool) -> None:

@@ -87,8 +87,7 @@ class Intake:
         self._check(request)
         if self._supervisor.machine.state is State.CLOSED:
             raise Interrupted
-        if len(self._roster) + self._accepting >= self._max_waiting:
-            raise InboxFull(self._max_waiting, self._retry_after_s())
+        full = self._find_full()
         now, id = self._instant(), request.id or new_id(self._clock)
         entry = self._entry(request, id, now)
         direct = self._supervisor.has_place() and self._roster.find(entry.key) is None
@@ -105,6 +104,7 @@ class Intake:
                 running=direct,
                 reply_to=reply_to,
                 delivery=delivery,
+                full=full,
             )
         )
         # What follows the commit must follow it even if the sender is gone by then.
@@ -135,8 +135,8 @@ class Intake:
         self, request: Request
     ) -> AsyncIterator[AsyncIterator[Progress | Part | Answer]]:
         self._check(request)
-        if len(self._roster) + self._accepting >= self._max_waiting:
-            raise InboxFull(self._max_waiting, self._retry_after_s())
+        if (full := self._find_full()) is not None:
+            raise full
         entry = self._entry(request, request.id or new_id(self._clock), self._instant())
         if self._roster.find(entry.key) is not None:
             raise Conflict(entry.id)
@@ -231,9 +231,13 @@ class Intake:
         if request.model not in {None, self._alias}:
             raise UnknownModel(request.model or "", (self._alias,))
 
-    def _retry_after_s(self) -> float:
+    def _find_full(self) -> InboxFull | None:
+        """What one more request would be told."""
+        if len(self._roster) + self._accepting < self._max_waiting:
+            return None
         awake = self._supervisor.machine.state is State.AWAKE
-        return 5.0 if awake else max(5.0, self._supervisor.moves.expected_wake_s)
+        wake_s = 0.0 if awake else self._supervisor.moves.expected_wake_s
+        return InboxFull(self._max_waiting, max(5.0, wake_s))
 
     def _instant(self) -> Instant:
         return Instant(

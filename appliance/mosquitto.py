@@ -26,7 +26,8 @@ START_TIMEOUT_S = 10.0
 ATTEMPTS = 3
 
 # `autosave_…`: with its defaults, a killed broker loses what it acknowledged in
-# the last half hour; `max_queued_messages`: it drops the 1001st without a word.
+# the last half hour; `max_queued_messages`: it drops the 1001st without a word. Not
+# 0, for no limit: with that, 2.0.11 cuts any client whose publish it denies.
 SETTINGS = """\
 listener {port} 127.0.0.1
 allow_anonymous false
@@ -35,7 +36,7 @@ persistence true
 persistence_location {folder}/
 autosave_interval 1
 autosave_on_changes true
-max_queued_messages 0
+max_queued_messages 1000000
 set_tcp_nodelay true
 log_dest stderr
 """

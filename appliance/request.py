@@ -18,6 +18,7 @@ from appliance.errors import BadRequest, Loop, TooLarge
 
 MAX_HOPS = 4
 CHAT_PATH = "/v1/chat/completions"
+UTF8_BOM = b"\xef\xbb\xbf"  # some editors put one before a file that is then published
 
 ALIAS = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID = re.compile(r"[A-Za-z0-9._:@=-]{1,128}")
@@ -166,6 +167,7 @@ def parse(
     """
     if len(payload) > limit_bytes:
         raise TooLarge(len(payload), limit_bytes)
+    payload = payload.removeprefix(UTF8_BOM)
     if not payload.strip():
         raise BadRequest("the payload is empty; send text, or JSON with `prompt` or `messages`")
     if payload.lstrip()[:1] in (b"{", b"["):

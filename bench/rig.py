@@ -34,7 +34,7 @@ state_dir = "{folder}/state"
 runtime_dir = "{run}"
 [mqtt]
 port = {port}
-keep_alive_s = 5
+keep_alive_s = {keep_alive_s}
 retry_min_s = 0.1
 retry_max_s = 2.0
 [engine]
@@ -68,6 +68,7 @@ class Rig:
     idle_timeout_s: float = 3600.0
     max_running: int = 64
     stall_timeout_s: float = 60.0
+    keep_alive_s: int = 5
     switches: tuple[str, ...] = ()
     engine_python: str = ""
     model: str = "fake"
@@ -94,6 +95,7 @@ class Rig:
                 model=self.model,
                 max_running=self.max_running,
                 stall_timeout_s=self.stall_timeout_s,
+                keep_alive_s=self.keep_alive_s,
                 idle_timeout_s=self.idle_timeout_s,
             )
         )

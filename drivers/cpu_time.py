@@ -29,6 +29,7 @@ class CpuTimeMeter:
     source = "estimate"
     device = "box"
     wakes_device = False
+    resolution_s = 1 / os.sysconf("SC_CLK_TCK")
 
     def __init__(
         self,

@@ -211,6 +211,7 @@ class FakeMeter:
 
     source = "estimate"
     wakes_device = False
+    resolution_s = 0.0
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ API server is killed: vLLM issue 55510). And should the guard itself be killed, 
 kernel kills the process it started, by PR_SET_PDEATHSIG; what that one leaves is
 found through the record (drivers.leftovers).
 
-Run as `python -I -S guard.py DIRECTORY GRACE_S COMMAND…`, as a session leader, with
+Run as `python -I -S guard.py DIRECTORY GRACE_S GROUP COMMAND…`, as a session leader, with
 
     stdin   orders, one per line: "note" writes down who is alive, "kill" ends
             everything. End of file is "kill"
@@ -18,9 +18,10 @@ Run as `python -I -S guard.py DIRECTORY GRACE_S COMMAND…`, as a session leader
     stderr  the output of everything, the guard's own troubles included
 
 SIGTERM, SIGINT and SIGHUP are passed to the engine as SIGTERM, and are "kill" after
-GRACE_S. DIRECTORY, which is the engine's alone, is removed at the end. Nothing but
-the standard library, so that it starts in milliseconds; no timer runs while the
-engine does.
+GRACE_S. DIRECTORY, which is the engine's alone, is removed at the end. GROUP is the
+engine's control group, where there may be one (drivers.cgroup); the guard stays out
+of it. Nothing but the standard library, so that it starts in milliseconds; no timer
+runs while the engine does.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from pathlib import Path
 if __name__ == "__main__":  # isolated from every path, this package's included
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from drivers import cgroup
 from drivers.procfs import (
     boot_id,
     descendants,
@@ -56,9 +58,10 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 class Guard:
     """One engine's guard, from its fork to the last reaped child."""
 
-    def __init__(self, directory: Path, grace_s: float, command: list[str]) -> None:
+    def __init__(self, directory: Path, grace_s: float, group: str, command: list[str]) -> None:
         self.directory = directory
         self.grace_s = grace_s
+        self.group = group
         self.command = command
         self.engine = 0
         self.status: int | None = None
@@ -77,7 +80,7 @@ class Guard:
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         signals = catch_signals()
-        self.engine = spawn(self.command, libc)
+        self.engine = spawn(self.command, self.group, libc)
         self.write_record({self.engine})
         report("started", pid=self.engine)
         poll = select.poll()
@@ -163,8 +166,8 @@ class Guard:
             fresh.replace(self.directory / RECORD)
 
 
-def spawn(command: list[str], libc: ctypes.CDLL) -> int:
-    """Start the engine in a process group of its own, bound to our life."""
+def spawn(command: list[str], group: str, libc: ctypes.CDLL) -> int:
+    """Start the engine in a process group and a control group of its own, bound to our life."""
     guard = os.getpid()
     pid = os.fork()
     if pid:
@@ -180,10 +183,20 @@ def spawn(command: list[str], libc: ctypes.CDLL) -> int:
             signal.signal(number, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
+        enter(group)
         os.execvp(command[0], command)  # noqa: S606 - no shell is meant
     except OSError as error:
         os.write(2, f"cannot run {command[0]}: {error}\n".encode())
     os._exit(127)
+
+
+def enter(group: str) -> None:
+    """Join the control group, if one is wanted and may be had; an engine runs without, too."""
+    try:
+        if group and (folder := cgroup.make(group)) is not None:
+            cgroup.join(folder)
+    except OSError as error:
+        os.write(2, f"no control group {group}: {error}\n".encode())
 
 
 def catch_signals() -> int:
@@ -211,4 +224,4 @@ def now() -> float:
 
 
 if __name__ == "__main__":
-    Guard(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]).run()
+    Guard(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4:]).run()

@@ -45,6 +45,7 @@ class NvmlMeter:
     name = "nvml"
     source = "counter"
     wakes_device = True
+    resolution_s = 0.1
     idle_w: float | None = None
 
     def __init__(

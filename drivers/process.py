@@ -67,15 +67,19 @@ class Child(asyncio.SubprocessProtocol):
         env: Mapping[str, str],
         directory: Path,
         grace_s: float = 10.0,
+        group: str = "",
     ) -> None:
         """Run `command` in `directory`, which exists, is its own, and goes with it.
+
+        `group` names its control group, below ours; without effect where we may not
+        have any (drivers.cgroup).
 
         Cancelling it ends what was started. A command that cannot be run ends with
         status 127 and says why in its output.
         """
         self._loop = asyncio.get_running_loop()
         self._directory = directory
-        own = [sys.executable, "-I", "-S", guard.__file__, str(directory), str(grace_s)]
+        own = [sys.executable, "-I", "-S", guard.__file__, str(directory), str(grace_s), group]
         try:
             # A session of its own keeps the terminal's Ctrl-C away: the daemon decides.
             await self._loop.subprocess_exec(

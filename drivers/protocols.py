@@ -138,6 +138,8 @@ class Meter(Protocol):
     """Reading it may wake a suspended device, or keep a driver loaded."""
     idle_w: float | None
     """Draw of the idle device, where the meter's model contains it."""
+    resolution_s: float
+    """How often its value moves. Looking more often tells nothing new."""
 
     def open(self) -> None:
         """Acquire what reading needs. Idempotent.

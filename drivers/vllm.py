@@ -165,6 +165,7 @@ class VllmEngine:
                     env=self._environment(),
                     directory=self._home.path,
                     grace_s=self._stop_timeout_s,
+                    group=f"engine/{self._served_name}",
                 )
                 await self._ready(child, upstream)
                 await child.note()

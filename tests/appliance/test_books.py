@@ -132,3 +132,20 @@ async def test_the_floor_is_learned_from_long_idleness() -> None:
     await w.clock.advance(2)
 
     assert w.books.end(share, wake_j=0.0).marginal_j == pytest.approx(200.0)
+
+
+async def test_a_slow_meter_is_not_asked_for_what_it_cannot_know() -> None:
+    """Within its resolution the last reading stands; nothing is lost by that."""
+    w = Workshop()
+    w.meter.resolution_s = 0.1
+    await w.clock.advance(1)
+    w.books.turn("idle", Depth.AWAKE)
+    w.meter.fail_next = Unresponsive("meter", "it must not be asked")
+    await w.clock.advance(0.05)
+    share = w.books.begin()
+    w.meter.fail_next = None
+    await w.clock.advance(1)
+    w.books.end(share, wake_j=0.0)
+    w.books.close()
+
+    assert sum(row[3] for row in w.rows()) == pytest.approx(20.5)

@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from appliance import inbox
 from appliance.desk import Delivery, Receipt
-from appliance.errors import Conflict, Gone
+from appliance.errors import Conflict, Gone, InboxFull
 from appliance.request import parse
 from appliance.store import open_database
 
@@ -186,3 +186,45 @@ def test_outgoing_is_in_order_of_readiness_and_pages(db: Database) -> None:
 
     assert first.id == "b"
     assert [o.id for o in found] == ["a"]
+
+
+def test_a_full_inbox_knows_what_it_has(db: Database) -> None:
+    """A repeat is no new request: it is found even when nothing more is taken."""
+    first = accept(db, id="1")
+    request, _ = parse(b"hi", door="mqtt", limit_bytes=1000, id="1")
+    full = InboxFull(1, 5.0)
+    again = inbox.accept(
+        db,
+        request,
+        "1",
+        engine="main",
+        when=WHEN,
+        running=False,
+        reply_to=None,
+        delivery=None,
+        full=full,
+    )
+    assert again.seq == first.seq
+
+    other, _ = parse(b"hi", door="mqtt", limit_bytes=1000, id="2")
+    with pytest.raises(InboxFull):
+        inbox.accept(
+            db,
+            other,
+            "2",
+            engine="main",
+            when=WHEN,
+            running=False,
+            reply_to=None,
+            delivery=None,
+            full=full,
+        )
+
+
+def test_a_redelivered_repeat_is_answered_where_it_asks(db: Database) -> None:
+    """Known by its id only: its own first copy may never have come."""
+    seq = accept(db, id="1", delivery=Delivery(7, redelivered=False)).seq
+    accept(db, id="1", reply_to=b"there", delivery=Delivery(8, redelivered=True))
+    finish(db, seq)
+
+    assert {address for _, address, _ in outgoing(db)} == {b"here", b"there"}

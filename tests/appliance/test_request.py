@@ -40,6 +40,11 @@ def test_a_prompt_is_a_user_message_with_options() -> None:
     assert (request.id, request.priority) == ("7", -3)
 
 
+def test_a_byte_order_mark_is_no_part_of_it() -> None:
+    """JSON after one is JSON."""
+    assert understood(b'\xef\xbb\xbf{"prompt":"x"}').digest == understood(b"x").digest
+
+
 def test_a_chat_body_travels_as_it_is() -> None:
     """Messages, tools and all; `stream` only decides how we answer."""
     chat = {"messages": [{"role": "user", "content": "x"}], "temperature": 0, "stream": True}

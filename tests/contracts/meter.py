@@ -18,6 +18,7 @@ class MeterContract:
         assert meter.name
         assert meter.device
         assert meter.idle_w is None or meter.idle_w >= 0
+        assert meter.resolution_s >= 0
 
     def test_open_twice_is_open(self, meter: Meter) -> None:
         """open() is idempotent, and sampling works after it."""
