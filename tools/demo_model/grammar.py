@@ -180,18 +180,20 @@ class Grammar:
             complaint = self._complaint(kind)
             return complaint + rng.choice((", ", ". ", " so ", ", so ", "; ", " ", " - ")) + sentence
         if draw < 0.13:
-            return self._with_chatter(sentence)
-        if draw < 0.145 and action.area in ROOMS and template.imperative and kind[1] != "garage":
+            return self._with_chatter(sentence, action)
+        if draw < 0.15 and action.area in ROOMS and template.imperative and "{r}" not in template.text:
+            return self._from_the_room(sentence, action, template)
+        if draw < 0.165 and action.area in ROOMS and template.imperative and kind[1] != "garage":
             other = rng.choice([r for r in ROOMS if r != action.area])
             right = rng.choice(lexicon.AREAS[action.area])
             wrong, _ = self._say(template, other)
             if template.device not in ("door", "timer", "scene") and action.value is None:
                 tail = rng.choice(("the {}", "{}", "in the {}", "the {} one", "the one in the {}"))
                 return f"{wrong}, {rng.choice(CORRECTIONS)} {tail.format(right)}"
-        if draw < 0.16 and action.area in ROOMS and template.has("{D}", "{N}", "{p}"):
+        if draw < 0.18 and action.area in ROOMS and template.has("{D}", "{N}", "{p}"):
             other = rng.choice([r for r in ROOMS if r != action.area and r != "hallway"])
             return f"{sentence}, not the {rng.choice(lexicon.AREAS[other])}{rng.choice(('', ' one'))}"
-        if draw < 0.175 and template.imperative:
+        if draw < 0.195 and template.imperative:
             second = self._pick(rng.choices(self._kinds, self._weights)[0])
             if second.imperative and second.action != "none":
                 joint = rng.choice((" and ", " and then ", ", then ", " and also ", ". also "))
@@ -203,11 +205,27 @@ class Grammar:
         text = expand(template.nodes, self._rng)
         return self._phrases.fill(text.replace("{r}", "the room"), template.device, "none", "")
 
-    def _with_chatter(self, sentence: str) -> str:
+    def _from_the_room(self, sentence: str, action: Action, template: Template) -> str:
+        """The speaker says where they are, and then an order without a place."""
+        if template.device in ("door", "garage", "timer", "scene") or action.value is not None:
+            return sentence
+        rng = self._rng
+        room = rng.choice(lexicon.AREAS[action.area])
+        where = rng.choice(("i'm in the {}", "we're in the {}", "i'm in the {} now", "here in the {}"))
+        text = expand(template.nodes, rng)
+        order = self._phrases.fill(text, template.device, "none", "")
+        if any(here in order for here in lexicon.HERE):
+            return sentence
+        return where.format(room) + rng.choice((", ", ". ", " and ", " so ", ", so ", ", please ")) + order
+
+    def _with_chatter(self, sentence: str, action: Action) -> str:
         rng = self._rng
         chatter = rng.choice(self._distractors)
         if rng.random() < 0.15:
             nothing: Sequence[Template] = self._by_kind["none", "none"]
+            if action.area == "none":
+                # "I'm in the kitchen" before an order without a room would name its room.
+                nothing = [t for t in nothing if not t.has("{r}", "{any}")]
             chatter = self._phrases.fill_nothing(expand(rng.choice(nothing).nodes, rng))
         if rng.random() < 0.65:
             return chatter + rng.choice((", ", ". ", " so ", " and ", ", so ", "; ", " ", " but ")) + sentence

@@ -138,7 +138,7 @@ class Phrases:
         if draw < 0.86:
             return f"in {room}"
         if draw < 0.92:
-            return f"{rng.choice(('over in', 'for', 'inside', 'at', 'out in', 'down in'))} {room}"
+            return f"{rng.choice(('over in', 'for', 'inside', 'at', 'out in', 'down in', 'throughout', 'around'))} {room}"
         if draw < 0.96:
             return f"in {room} {rng.choice(('area', 'now', 'please', 'too'))}"
         return rng.choice(lexicon.AREAS[area])
