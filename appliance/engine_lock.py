@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.errors import ApplianceError
-
 LOCK = Path(__file__).parent.parent / "engines.lock"
 
 
-class NoEngine(ApplianceError):
-    """No engine of the lock fits this machine. Says what would have to change."""
+class NoEngine(Exception):
+    """No engine of the lock fits this machine. Says what would have to change.
 
-    code, exit_status = "no_engine", os.EX_UNAVAILABLE
+    For whoever installs; no front door can meet it.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +191,7 @@ def main(arguments: Sequence[str]) -> int:
         engine = named(engines, name, machine) if name else choose(engines, machine)
     except NoEngine as error:
         sys.stderr.write(f"{error}\n")
-        return error.exit_status
+        return os.EX_UNAVAILABLE
     if chosen.print_requirements:
         sys.stdout.write(requirements(engine))
     elif chosen.print_facts:
