@@ -71,6 +71,7 @@ broken() { # the step's command failed: show the end of what it said
 
 exec 3>&2 # where people read, even while a command's own output goes to a log
 busy=
+home=
 stop_signal=TERM
 
 # A process group of its own, with Ctrl-C as Python knows it: a shell's
@@ -103,6 +104,7 @@ stop() {
         wait "$!" || :
         kill -s KILL -- "-$!" 2>/dev/null || :
     fi
+    [ -z "$home" ] || rm -rf "$home/tmp"
     printf '\ninstall.sh: stopped\n' >&3
     exit 130
 }
