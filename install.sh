@@ -43,7 +43,7 @@ log=
 begun_s=
 
 begin() { # begin LABEL SENTENCE: a step begins; what it prints goes to its log
-    mkdir -p "$home/log"
+    mkdir -p "$home/log" "$home/tmp"
     log=$home/log/$1.log
     : >"$log"
     begun_s=$(date +%s)
@@ -51,6 +51,7 @@ begin() { # begin LABEL SENTENCE: a step begins; what it prints goes to its log
 }
 
 end() {
+    rm -rf "$home/tmp"
     printf '%s s\n' "$(($(date +%s) - begun_s))" >&2
 }
 
@@ -65,6 +66,7 @@ broken() { # the step's command failed: show the end of what it said
     printf 'failed\n\n' >&2
     tail -n 25 "$log" >&2
     printf '\n' >&2
+    rm -rf "$home/tmp"
 }
 
 # --- running things so that all of them can be stopped
@@ -90,7 +92,8 @@ run() { # run COMMAND...: in the background, because a shell that waits hears si
 }
 
 try() { # try COMMAND...: a part of the current step, into its log
-    run "$@" >>"$log" 2>&1 || {
+    # Temporary files beside what is made of them: /tmp may be small, and in memory.
+    run env TMPDIR="$home/tmp" "$@" >>"$log" 2>&1 || {
         broken
         exit 69
     }
@@ -148,11 +151,7 @@ find_python() {
 pip() { # pip VENV ARGUMENTS...: a part of the current step
     folder=$1
     shift
-    # Wheels are unpacked beside the venv: /tmp may be small, and in memory.
-    mkdir -p "$home/tmp"
-    try env TMPDIR="$home/tmp" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 \
-        "$folder/bin/python" -m pip "$@"
-    rm -rf "$home/tmp"
+    try env PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 "$folder/bin/python" -m pip "$@"
 }
 
 # --- the daemon
