@@ -14,6 +14,7 @@ Prompts that do something else:
     error     an error inside a stream that began with status 200
     reset     the connection is reset in mid-stream; the process lives on
     cut       the stream ends properly, but inside an event
+    greedy    takes 2 GiB of memory, and is answered if it gets them
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ class Server:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.running = 0
+        self.hoard = b""
         self.app = web.Application()
         self.app.add_routes(
             [
@@ -155,6 +157,8 @@ class Server:
                 log.write(f"{time.monotonic():.6f} {json.dumps(prompt)}\n")
         if prompt == "hang":
             await asyncio.Event().wait()
+        if prompt == "greedy":
+            self.hoard = b"x" * (2 << 30)
         answer = Answer(asked, prompt, chat=request.path.endswith("/chat/completions"))
         if asked.get("stream"):
             return await self.stream(request, prompt, answer)

@@ -1,0 +1,150 @@
+"""The unit file, and what it makes of a machine: who may do what, and who is where."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.systemd.conftest import MakeMachine
+from tests.systemd.machine import UNIT, Machine
+from tests.systemd.product import VENV
+
+FILE = Path(__file__).parents[2] / "systemd" / UNIT
+MOST_EXPOSED = 2.1
+
+# What the daemon and its engine cannot do without, and a sandbox may forbid.
+NEEDS = """
+import ctypes, mmap, os, shutil, socket, subprocess
+from multiprocessing import shared_memory as shm
+assert ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)) != -1
+os.sched_setaffinity(0, os.sched_getaffinity(0))
+mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+shm.SharedMemory(create=True, size=4096).unlink()
+socket.if_nameindex()
+open("/proc/stat").read()
+built = os.environ["XDG_CACHE_HOME"] + "/built"
+shutil.copy("/bin/true", built)
+subprocess.run([built], check=True)
+"""
+
+
+def test_exposure() -> None:
+    """systemd's own judgement of the hardening, from 0 to 10, gets no worse."""
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", FILE],
+        env=os.environ | {"LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, last = done.stdout.strip().splitlines()
+    sys.stdout.write(f"{last}\n")
+    found = re.search(r"([\d.]+) \w+", last)
+
+    assert found
+    assert float(found[1]) <= MOST_EXPOSED
+
+
+def test_verified(shared_machine: Machine) -> None:
+    """systemd has nothing to say against the installed unit. (It warns with status 0.)"""
+    done = shared_machine.box.enter("systemd-analyze", "verify", "--man=no", UNIT)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_prompt_and_what_it_cost(shared_machine: Machine) -> None:
+    """Any user's prompt over MQTT is answered; the log has it, and the energy."""
+    shared_machine.listen()
+    shared_machine.publish({"tea-1": "two to three minutes"})
+
+    assert shared_machine.answers(1)["tea-1"]["text"] == "two to three minutes"
+    assert ("tea-1", "done") in shared_machine.outcomes()
+
+    lines = {row["line"] for row in shared_machine.wattnap("energy")["energy"]}
+
+    assert {"idle", "waking"} <= lines
+
+
+def test_who_may_use_the_socket(shared_machine: Machine) -> None:
+    """Members of group wattnap may; others are told why not."""
+    assert shared_machine.status()["engine"] == "main"
+
+    refused = shared_machine.box.tries("wattnap status", user="nobody")
+
+    assert refused.returncode == os.EX_UNAVAILABLE
+    assert "not for this user" in refused.stderr
+
+    connect = "import socket; socket.socket(socket.AF_UNIX).connect('/run/wattnap/wattnap.sock')"
+    refused = shared_machine.box.tries(f'python3 -c "{connect}"', user="nobody")
+
+    assert "PermissionError: [Errno 13]" in refused.stderr
+
+
+def test_who_may_read_the_log(shared_machine: Machine) -> None:
+    """Prompts are in it: only the daemon's own user may."""
+    for file in ("/var/lib/wattnap", "/var/lib/wattnap/wattnap.db", "/run/wattnap/main"):
+        assert shared_machine.box.tries(f"cat {file}; ls {file}", user="member").stdout == ""
+
+
+@pytest.mark.parametrize("unified", [False, True], ids=["this host's groups", "version 2 alone"])
+def test_engine_in_its_own_group(make_machine: MakeMachine, unified: bool) -> None:
+    """The engine is below the daemon's group, in one of its own; its guard is not."""
+    machine = make_machine("--grandchild", unified=unified)
+    machine.systemctl("is-active", UNIT)
+    machine.box.run("wattnap wake", user="member")
+    machine.awake()
+
+    groups = {(each.group.partition(UNIT)[2], kind(each.command)) for each in machine.processes()}
+
+    assert groups == {("", "daemon"), ("", "guard"), ("/engine/main", "engine")}
+    assert len(machine.engine()) == 2
+
+
+def kind(command: str) -> str:
+    kinds = {"bin/wattnap run": "daemon", "guard.py": "guard"}
+    return next((name for part, name in kinds.items() if part in command), "engine")
+
+
+def test_sandbox_lets_it_work(make_machine: MakeMachine) -> None:
+    """What the daemon and an engine need is allowed: run in the unit's own sandbox."""
+    script = "/usr/local/lib/needs.py"
+    first = f"ExecStartPre={VENV}/bin/python {script}"
+    machine = make_machine(drop_in=first, files={script: NEEDS})
+
+    assert machine.show("ActiveState") == "active", machine.journal()
+
+
+@pytest.mark.parametrize("prompt", ["", "endless"], ids=["awake", "in the middle of an answer"])
+def test_clean_stop(make_machine: MakeMachine, prompt: str) -> None:
+    """`systemctl stop` takes less than 5 s and leaves nothing that runs, no file, no group."""
+    machine = make_machine("--grandchild", "--shared-memory")
+    if prompt:
+        machine.publish({"long": prompt})
+    else:
+        machine.box.run("wattnap wake", user="member")
+    machine.awake()
+    began = time.monotonic()
+    machine.systemctl("stop", UNIT)
+    took_s = time.monotonic() - began
+
+    assert took_s < 5
+    assert machine.processes() == []
+    assert machine.show("Result") == "success"
+    assert machine.box.run("ls /dev/shm; ls -d /run/wattnap* /tmp/*wattnap* || :") == ""
+    assert machine.box.run("find /sys/fs/cgroup -name 'wattnap*'") == ""
+
+
+def test_wrong_configuration(make_machine: MakeMachine) -> None:
+    """It fails once, says what to change, and is not started again and again."""
+    machine = make_machine(files={"/etc/wattnap/wattnap.toml": "[engin]\n"})
+
+    assert machine.show("Result") == "exit-code"
+    assert machine.show("ExecMainStatus") == str(os.EX_CONFIG)
+    assert machine.show("NRestarts") == "0"
+    assert "no such setting: `engin`" in machine.journal()
