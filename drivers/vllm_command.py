@@ -25,8 +25,9 @@ OURS = re.compile(
 # "(EngineCore pid=7) ERROR 11-21 06:00:00 [core.py:93] " before what is said.
 PREFIX = re.compile(r"^(\(\S+ pid=\d+\) )?([A-Z]+ \d\d-\d\d [\d:]+ \[[^\]]+\] )?\s*")
 CAUSE = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b")
-# vLLM's summary of a failed start, which only says that the cause is above it.
-EFFECT = "Engine core initialization failed"
+# vLLM's summaries of a failed start, of the core's and of a worker's: they only say that
+# the cause is above them.
+EFFECT = re.compile("(Engine core|WorkerProc) initialization failed")
 # Its statistics, every 10 s while it works (v1/metrics/loggers.py, 0.32).
 PROGRESS = re.compile(r"throughput: (?!0\.0 )[\d.]+ tokens/s")
 
@@ -109,5 +110,5 @@ def last_words(lines: Iterable[str]) -> str:
     """The line of a dying server's output that says most: its last error, else its last line."""
     said = [PREFIX.sub("", line).rstrip() for line in lines]
     causes = [line for line in said if CAUSE.match(line)]
-    best = [line for line in causes if EFFECT not in line] or causes or [s for s in said if s]
+    best = [line for line in causes if not EFFECT.search(line)] or causes or [s for s in said if s]
     return best[-1][:500] if best else ""

@@ -127,19 +127,26 @@ async def _run(python: Path) -> bytes:
     try:
         # -I: neither our environment nor the current folder may answer for it.
         process = await asyncio.create_subprocess_exec(
-            python, "-I", "-c", LOOK_UP, stdout=asyncio.subprocess.PIPE
+            python,
+            *("-I", "-c", LOOK_UP),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
         raise NotPresent("vllm", f"cannot run {python}: {error.strerror}") from error
     try:
         async with asyncio.timeout(30):
-            said, _ = await process.communicate()
+            said, complaint = await process.communicate()
     except BaseException as error:
         process.kill()
         await process.wait()
         if isinstance(error, TimeoutError):
             raise NotPresent("vllm", f"{python} does not answer") from error
         raise
+    if process.returncode:
+        *_, last = [b"", *complaint.splitlines()]
+        why = last.decode(errors="replace") or f"exit status {process.returncode}"
+        raise NotPresent("vllm", f"{python} does not work: {why}")
     return said
 
 

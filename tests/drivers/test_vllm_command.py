@@ -148,13 +148,14 @@ def test_last_words_name_the_cause() -> None:
     said = [
         "(EngineCore pid=9) ERROR 11-21 06:00:00 [core.py:93] Traceback (most recent call last):",
         "(EngineCore pid=9) ERROR 11-21 06:00:00 [core.py:93] ValueError: no memory",
+        "Exception: WorkerProc initialization failed due to an exception in a background process.",
         "RuntimeError: Engine core initialization failed. See root cause above.",
         "nanobind: leaked 4 instances!",
     ]
 
     assert last_words(said) == "ValueError: no memory"
     assert last_words(said[2:]).startswith("RuntimeError")
-    assert last_words(said[3:]) == "nanobind: leaked 4 instances!"
+    assert last_words(said[4:]) == "nanobind: leaked 4 instances!"
     assert last_words([]) == ""
 
 

@@ -51,6 +51,15 @@ async def test_a_python_without_it(place: Path) -> None:
         await Versions().find(place / "nothing")
 
 
+async def test_a_broken_python(place: Path) -> None:
+    """A Python that cannot start (its library is out of sight, say) is not one without vLLM."""
+    python = place / "python"
+    python.write_text("#!/bin/sh\necho 'no libpython3.11.so' >&2\nexit 127\n")
+    python.chmod(0o755)
+    with pytest.raises(NotPresent, match="does not work: no libpython"):
+        await Versions().find(python)
+
+
 @pytest.mark.engine
 async def test_the_real_one(engine_python: str) -> None:
     """The engine's own Python names its vLLM, in about 0.1 s."""
