@@ -59,57 +59,54 @@ def dependencies() -> tuple[Path, ...]:
     bottom = base()
     recipe = f"{bottom.name} {requirements()} {platform.machine()}"
     tree = CACHE / f"dependencies-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    with made_once(tree) as fresh:
+    with made_once(tree) as fresh, tempfile.TemporaryDirectory() as wheels:
         if fresh is not None:
-            with tempfile.TemporaryDirectory() as wheels:
-                download(Path(wheels))
-                with layer((bottom,), fresh, {Path(wheels): "/mnt"}) as box:
-                    box.run(
-                        f"python3 -m venv --without-pip {ENGINE}; python3 -m venv {VENV}"
-                        f" && {VENV}/bin/pip install --quiet --no-index /mnt/*.whl",
-                        within_s=300,
-                    )
+            download(Path(wheels))
+            with Box((bottom,), binds={Path(wheels): "/mnt"}) as box:
+                box.run(
+                    f"python3 -m venv --without-pip {ENGINE}; python3 -m venv {VENV}"
+                    f" && {VENV}/bin/pip install --quiet --no-index /mnt/*.whl",
+                    within_s=300,
+                )
+                box.off()
+                box.upper.rename(fresh)
     return tree, bottom
 
 
 @contextmanager
 def product() -> Iterator[tuple[Path, ...]]:
-    """Trees with the product of this clone."""
+    """Trees with the product of this clone, uppermost first."""
     below = dependencies()
-    with tempfile.TemporaryDirectory(dir=CACHE) as place:
-        wheel, tree = Path(place) / "wheel", Path(place) / "product"
-        build(wheel)
-        with layer(below, tree, {wheel: "/mnt", CLONE / "systemd": "/media"}) as box:
-            pretender = f"{ENGINE}/{PACKAGES}/vllm/entrypoints/cli/main.py"
-            write(box.root, pretender, (CLONE / "tests/fakes/vllm_server.py").read_text())
-            metadata = "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n"
-            write(box.root, f"{ENGINE}/{PACKAGES}/vllm-0.32.0.dist-info/METADATA", metadata)
-            write(box.root, f"{ENGINE}/{PACKAGES}/daemon.pth", f"{VENV}/{PACKAGES}\n")
-            write(box.root, CONFIG, config())
-            write(box.root, "/etc/mosquitto/conf.d/wattnap.conf", BROKER)
-            box.run(
-                f"""
-                set -e
-                ln -s pretended {Path(ENGINE).parent}/current
-                {VENV}/bin/pip install --quiet --no-index --no-deps /mnt/*.whl
-                ln -s {VENV}/bin/wattnap /usr/local/bin/wattnap
-                cp /media/wattnap.service /etc/systemd/system/
-                cp /media/wattnap.sysusers.conf /usr/lib/sysusers.d/wattnap.conf
-                systemd-sysusers
-                useradd --groups wattnap member
-                systemctl enable --quiet wattnap.service
-                """
-            )
-        yield tree, *below
+    with tempfile.TemporaryDirectory() as wheel:
+        build(Path(wheel))
+        with Box(below, binds={Path(wheel): "/mnt", CLONE / "systemd": "/media"}) as box:
+            install(box)
+            box.off()
+            yield box.upper, *below
 
 
-@contextmanager
-def layer(below: tuple[Path, ...], tree: Path, binds: dict[Path, str]) -> Iterator[Box]:
-    """A box; what is changed in it becomes `tree`."""
-    with Box(below, binds=binds) as box:
-        yield box
-        box.off()
-        box.upper.rename(tree)
+def install(box: Box) -> None:
+    pretender = (CLONE / "tests/fakes/vllm_server.py").read_text()
+    packages = f"{ENGINE}/{PACKAGES}"
+    metadata = "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n"
+    write(box.root, f"{packages}/vllm/entrypoints/cli/main.py", pretender)
+    write(box.root, f"{packages}/vllm-0.32.0.dist-info/METADATA", metadata)
+    write(box.root, f"{packages}/daemon.pth", f"{VENV}/{PACKAGES}\n")
+    write(box.root, CONFIG, config())
+    write(box.root, "/etc/mosquitto/conf.d/wattnap.conf", BROKER)
+    box.run(
+        f"""
+        set -e
+        ln -s pretended {Path(ENGINE).parent}/current
+        {VENV}/bin/pip install --quiet --no-index --no-deps /mnt/*.whl
+        ln -s {VENV}/bin/wattnap /usr/local/bin/wattnap
+        cp /media/wattnap.service /etc/systemd/system/
+        cp /media/wattnap.sysusers.conf /usr/lib/sysusers.d/wattnap.conf
+        systemd-sysusers
+        useradd --groups wattnap member
+        systemctl enable --quiet wattnap.service
+        """
+    )
 
 
 def write(root: Path, path: str, text: str) -> None:
