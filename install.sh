@@ -108,7 +108,7 @@ stop() {
         kill -s KILL -- "-$!" 2>/dev/null || :
     fi
     [ -z "$home" ] || rm -rf "$home/tmp"
-    printf '\ninstall.sh: stopped\n' >&3
+    printf '\ninstall.sh: stopped\n' >&3 2>/dev/null || : # the terminal may be gone
     exit 130
 }
 
