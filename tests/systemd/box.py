@@ -28,6 +28,7 @@ from tests.systemd.base import CACHE
 BOXES = CACHE / "boxes"
 REBOOT = 133  # nspawn's exit status when its init asks for one
 ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+EVERYTHING = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
 
 # --kill-child: nspawn's own death would let its init live on. pdeathsig: so would ours.
 OUTER = r"""
@@ -112,7 +113,9 @@ class Box:
                     said = manager.recv(4096)
         nspawn = only_child(self._process.pid)
         self._leader = only_child(nspawn)
-        self.enter("systemctl", "is-system-running", "--wait", timeout=within_s)
+        came_to = self.enter("systemctl", "is-system-running", "--wait", timeout=within_s)
+
+        assert came_to.stdout.strip() in {"running", "degraded"}, came_to
 
     def off(self, how: str = "poweroff") -> int:
         """Shut it down in order. Returns nspawn's exit status."""
@@ -157,7 +160,7 @@ class Box:
     ) -> subprocess.CompletedProcess[str]:
         """Run as an almighty root in its namespaces: to look and to give orders."""
         return subprocess.run(
-            ["nsenter", "-muinpCrw", "-t", str(self._leader), "--", *command],
+            ["nsenter", "-t", str(self._leader), *EVERYTHING, "--", *command],
             env=ENV,
             text=True,
             input=input,
