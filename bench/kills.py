@@ -29,6 +29,7 @@ import aiomqtt
 import psutil
 
 from bench.rig import Rig, machine, report, rig
+from drivers.procfs import inodes_in_use, shared_memory
 
 BASE = "wattnap/rig"
 VICTIMS = {"daemon": 35, "server": 30, "guard": 20, "broker": 15}
@@ -147,7 +148,7 @@ async def drained(made: Rig, limit_s: float) -> bool:
 
 
 async def run(made: Rig, options: argparse.Namespace) -> dict[str, Any]:
-    seen, stop = Seen(), asyncio.Event()
+    seen, stop, before = Seen(), asyncio.Event(), shared_memory()
     began = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         listening = tasks.create_task(listener(made, seen))
@@ -164,10 +165,10 @@ async def run(made: Rig, options: argparse.Namespace) -> dict[str, Any]:
         await asyncio.sleep(2)  # the last answers are on their way to the listener
         listening.cancel()
     await asyncio.to_thread(made.stop_daemon)
-    return account(made, seen) | {"drained": empty, "wall_s": round(time.monotonic() - began, 1)}
+    return account(made, seen, before) | {"drained": empty, "wall_s": round(time.monotonic() - began, 1)}
 
 
-def account(made: Rig, seen: Seen) -> dict[str, Any]:
+def account(made: Rig, seen: Seen, before: set[tuple[str, int]]) -> dict[str, Any]:
     """Compare what was promised with what is there."""
     rows = {
         row["id"]: row
@@ -192,7 +193,9 @@ def account(made: Rig, seen: Seen) -> dict[str, Any]:
         ],
         "processes_left": [" ".join(p.cmdline())[:200] for p in made.ours()],
         "files_left": [str(p) for p in made.run.rglob("*") if not p.is_dir()],
-        "shared_memory_left": [str(p) for p in Path("/dev/shm").glob("psm_*")],
+        "shared_memory_left": sorted(
+            path for path, inode in shared_memory() - before if inode not in inodes_in_use()
+        ),
     }
     mqtt = [i for i in rows if i.startswith("m-")]
     return {
