@@ -165,7 +165,10 @@ async def run(made: Rig, options: argparse.Namespace) -> dict[str, Any]:
         await asyncio.sleep(2)  # the last answers are on their way to the listener
         listening.cancel()
     await asyncio.to_thread(made.stop_daemon)
-    return account(made, seen, before) | {"drained": empty, "wall_s": round(time.monotonic() - began, 1)}
+    return account(made, seen, before) | {
+        "drained": empty,
+        "wall_s": round(time.monotonic() - began, 1),
+    }
 
 
 def account(made: Rig, seen: Seen, before: set[tuple[str, int]]) -> dict[str, Any]:
