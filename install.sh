@@ -402,7 +402,8 @@ run_tests() {
     check imports lint-imports
     check types mypy
     export WATTNAP_TEST_ENGINE_PYTHON="$engine_python" WATTNAP_TEST_MOSQUITTO="$broker"
-    export WATTNAP_TEST_REQUIRE=1
+    # What this brings must not be missed; "all" is more, and for CI (tests/systemd).
+    export WATTNAP_TEST_REQUIRE="${WATTNAP_TEST_REQUIRE:-1}"
     stop_signal=INT # pytest then tears down what its tests have started
     run python -m pytest "$@" || exit "$?"
     [ -z "$failed" ] || exit 1

@@ -7,10 +7,13 @@ import pytest
 from tests.systemd.conftest import MakeMachine
 from tests.systemd.machine import UNIT, Machine, eventually
 
-PROMPTS = {f"p-{number}": "one two three four five six seven eight" for number in range(3)}
+PROMPTS = {
+    f"p-{number}": "one two three four five six seven eight nine ten eleven twelve"
+    for number in range(3)
+}
 LOG = "/var/lib/wattnap/engine.log"
-SLOW = ("--tokens-per-s", "10", "--log", LOG)  # 0.8 s for each of these, one at a time
-SLOW_START = ("--start-s", "3", "--log", LOG)
+SLOW = ("--tokens-per-s", "10", "--log", LOG)  # 1.2 s for each, one at a time
+SLOW_START = ("--start-s", "5", "--log", LOG)
 
 
 def working(machine: Machine) -> None:

@@ -42,7 +42,10 @@ def real_machine(trees: tuple[Path, ...], engine_python: str, tmp_path: Path) ->
     said = subprocess.run([engine_python, "-c", FACTS], stdout=subprocess.PIPE, check=True)
     prefix, base_prefix, executable = json.loads(said.stdout)
     write_model(tmp_path / "tiny")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(f"{PYTHON}/{executable}")
     binds = {
+        tmp_path / "bin": f"{ENGINE}/bin",
         Path(prefix) / "lib": f"{ENGINE}/lib",
         Path(base_prefix): PYTHON,
         tmp_path / "tiny": MODEL,
@@ -54,10 +57,7 @@ def real_machine(trees: tuple[Path, ...], engine_python: str, tmp_path: Path) ->
         "/etc/ld.so.conf.d/python.conf": f"{PYTHON}/lib\n",
     }
     with machine(trees, binds=binds, files=files) as made:
-        made.box.run(
-            f"mkdir {ENGINE}/bin && ln -s {PYTHON}/{executable} {ENGINE}/bin/python && ldconfig"
-        )
-        made.systemctl("restart", UNIT)
+        made.box.run("ldconfig")
         yield made
 
 
