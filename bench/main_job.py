@@ -34,7 +34,7 @@ enabled = false
 python = {python}
 model = {model}
 device = "{device}"
-max_model_len = 2048
+max_model_len = {max_model_len}
 kv_cache_mib = {kv_mib}
 enforce_eager = true
 max_running = 16
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--kv-mib", type=int, default=1024)
+    parser.add_argument("--max-model-len", type=int, default=2048, help="0: the model's own")
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--idle", type=float, default=40.0, help="seconds awake and idle")
     options = parser.parse_args()
@@ -86,6 +87,7 @@ def main() -> None:
             model=quote(options.model),
             device=options.device,
             kv_mib=options.kv_mib,
+            max_model_len=options.max_model_len,
             args=quote(options.engine_arg),
             env=env,
         )
