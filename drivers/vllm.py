@@ -198,7 +198,7 @@ class VllmEngine:
         if self._launch is not None:
             command, version = self._launch
             return [*command, model], Install("vllm", version)
-        install = await versions.find(self._python)
+        install = await versions.find(self._python, self._env.get("PYTHONPATH", ""))
         return [str(self._python.absolute()), *row_for(install).serve, model], install
 
     def _flags(self, row: Row) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +106,10 @@ class Versions:
     def __init__(self) -> None:
         self._found: dict[Path, tuple[Install, Path, tuple[int, int]]] = {}
 
-    async def find(self, python: Path) -> Install:
+    async def find(self, python: Path, path: str = "") -> Install:
         """Ask `python`, which takes about 0.1 s, or remember.
+
+        `path` is the PYTHONPATH that the engine will be given, if any.
 
         Raises NotPresent if it cannot be run or has no vLLM.
         """
@@ -114,7 +117,7 @@ class Versions:
             install, packages, stamp = known
             if stamp == _stamp(python, packages):
                 return install
-        said = await _run(python)
+        said = await _run(python, path)
         if not said:
             raise NotPresent("vllm", f"{python} has no vLLM installed")
         distribution, version, where = json.loads(said)
@@ -123,12 +126,15 @@ class Versions:
         return install
 
 
-async def _run(python: Path) -> bytes:
+async def _run(python: Path, path: str) -> bytes:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     try:
-        # -I: neither our environment nor the current folder may answer for it.
+        # Neither our environment nor the current folder may answer for it.
         process = await asyncio.create_subprocess_exec(
-            python,
-            *("-I", "-c", LOOK_UP),
+            python.absolute(),
+            *("-s", "-c", LOOK_UP),
+            cwd="/",
+            env=env | ({"PYTHONPATH": path} if path else {}),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )

