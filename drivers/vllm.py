@@ -74,7 +74,7 @@ class VllmEngine:
         if device not in {"cpu", "cuda"}:
             raise ValueError(f"device must be cpu or cuda, not {device!r}")
         self.name = name
-        self._python = python
+        self._python = python.absolute()
         self._model = model
         self._served_name = served_name
         self._runtime_dir = runtime_dir
@@ -199,7 +199,7 @@ class VllmEngine:
             command, version = self._launch
             return [*command, model], Install("vllm", version)
         install = await versions.find(self._python, self._env.get("PYTHONPATH", ""))
-        return [str(self._python.absolute()), *row_for(install).serve, model], install
+        return [str(self._python), *row_for(install).serve, model], install
 
     def _flags(self, row: Row) -> list[str]:
         return flags_for(

@@ -107,7 +107,7 @@ class Versions:
         self._found: dict[Path, tuple[Install, Path, tuple[int, int]]] = {}
 
     async def find(self, python: Path, path: str = "") -> Install:
-        """Ask `python`, which takes about 0.1 s, or remember.
+        """Ask `python`, an absolute path, which takes about 0.1 s; or remember.
 
         `path` is the PYTHONPATH that the engine will be given, if any.
 
@@ -131,7 +131,7 @@ async def _run(python: Path, path: str) -> bytes:
     try:
         # Neither our environment nor the current folder may answer for it.
         process = await asyncio.create_subprocess_exec(
-            python.absolute(),
+            python,
             *("-s", "-c", LOOK_UP),
             cwd="/",
             env=env | ({"PYTHONPATH": path} if path else {}),
