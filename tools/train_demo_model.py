@@ -1,4 +1,4 @@
-"""Makes the model in the box: data, tokenizer, training, 4-bit checkpoint, scores.
+"""Makes the model in the box: data, tokenizer, training, 8-bit checkpoint, scores.
 
     python tools/train_demo_model.py tokenizer WORK
     python tools/train_demo_model.py train WORK --device cuda --workers 14
@@ -16,13 +16,13 @@ from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from demo_model import actions, evaluate, tokens  # noqa: E402
-from demo_model import model as net  # noqa: E402
-from demo_model import quantize as bits  # noqa: E402
-from demo_model.grammar import Grammar  # noqa: E402
-from demo_model.training import Recipe, train  # noqa: E402
+from tools.demo_model import actions, evaluate, tokens
+from tools.demo_model import model as net
+from tools.demo_model import quantize as bits
+from tools.demo_model.grammar import Grammar
+from tools.demo_model.training import Recipe, train
 
 TOKENIZER_SAMPLES = 200_000
 
@@ -40,7 +40,8 @@ def fit_model(args: argparse.Namespace) -> None:
     given = {f.name: getattr(args, f.name) for f in fields(Recipe) if f.name in args}
     recipe = Recipe(**{k: v for k, v in given.items() if v is not None})
     path = args.work / "tokenizer.json"
-    shape = net.Shape(tokens.load(path).get_vocab_size(), layers=args.layers)
+    sizes = {f.name: getattr(args, f.name) for f in fields(net.Shape) if f.name in args}
+    shape = net.Shape(**{k: v for k, v in sizes.items() if v is not None})
     with (args.work / "training.log").open("w", buffering=1) as file:
 
         def log(line: str) -> None:
@@ -50,17 +51,15 @@ def fit_model(args: argparse.Namespace) -> None:
         net.save(train(recipe, path, shape, args.device, log), args.work)
 
 
-def store_in_4_bits(args: argparse.Namespace) -> None:
-    """Write the 4-bit checkpoint."""
+def store_in_8_bits(args: argparse.Namespace) -> None:
+    """Write the 8-bit checkpoint."""
     bits.quantize(args.work, args.out)
 
 
 def show_scores(args: argparse.Namespace) -> None:
     """Print a line per set and some wrong answers; write everything as JSON if asked."""
     tokenizer = tokens.load(args.folder / "tokenizer.json")
-    config = json.loads((args.folder / "config.json").read_text())
-    shape = net.Shape(config["vocab_size"], layers=config["num_hidden_layers"])
-    model = evaluate.load(args.folder, shape, args.device)
+    model = evaluate.load(args.folder, args.device)
     machine = evaluate.Machine(model, tokenizer, args.device)
     report = {}
     for name, cases in evaluate.sets(args.sets, args.total).items():
@@ -86,7 +85,9 @@ def write_schema(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    top = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     commands = top.add_subparsers(required=True)
     one = commands.add_parser("tokenizer")
     one.add_argument("work", type=Path)
@@ -95,7 +96,8 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("train")
     one.add_argument("work", type=Path)
     one.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    one.add_argument("--layers", type=int, default=net.Shape.layers)
+    for size in ("hidden", "inner", "layers", "heads", "key_heads"):
+        one.add_argument(f"--{size}", type=int, help=f"default {getattr(net.Shape, size)}")
     for field in fields(Recipe):
         kind = int if isinstance(field.default, int) else float
         one.add_argument(f"--{field.name}", type=kind, help=f"default {field.default}")
@@ -103,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("quantize")
     one.add_argument("work", type=Path)
     one.add_argument("out", type=Path)
-    one.set_defaults(run=store_in_4_bits)
+    one.set_defaults(run=store_in_8_bits)
     one = commands.add_parser("score")
     one.add_argument("folder", type=Path)
     one.add_argument("--device", default="cpu", choices=("cpu", "cuda"))

@@ -9,17 +9,9 @@ from typing import Any
 
 ACTIONS = ("turn_on", "turn_off", "set", "open", "close", "lock", "unlock", "query", "none")
 DEVICES = (
-    "light",
-    "heating",
-    "blinds",
-    "door",
-    "garage",
-    "fan",
-    "tv",
-    "socket",
-    "timer",
-    "scene",
-) + ("none",)
+    *("light", "heating", "blinds", "door", "garage", "fan", "tv", "socket", "timer", "scene"),
+    "none",
+)
 ROOMS = ("kitchen", "living_room", "bedroom", "bathroom", "office", "hallway", "garage", "garden")
 AREAS = (*ROOMS, "all", "none")
 SCENES = ("night", "movie", "away", "morning")

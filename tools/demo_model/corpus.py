@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from demo_model import tokens
-from demo_model.grammar import Grammar
+from tools.demo_model import tokens
+from tools.demo_model.grammar import Grammar
 
 SHARD = 32768
 # Batches are padded to one of these lengths in tokens; longer samples are dropped.

@@ -3,6 +3,7 @@
 The engine's own kernels are scored by serve.py; the two agree to within a few answers.
 """
 
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -12,14 +13,14 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from demo_model import quantize, tokens
-from demo_model.actions import Action, parse_action
-from demo_model.grammar import Grammar
-from demo_model.model import Llama, Shape
-from demo_model.templates import DATA
+from tools.demo_model import quantize, tokens
+from tools.demo_model.actions import Action, parse_action
+from tools.demo_model.grammar import Grammar
+from tools.demo_model.model import Llama, Shape
+from tools.demo_model.templates import DATA
 
 ANSWER_TOKENS = 20
-HELD_OUT_SEED = 20261121
+TEST_SEED = 20261121
 
 Case = tuple[str, Action]
 
@@ -52,9 +53,9 @@ def free_hand(name: str) -> list[Case]:
     return [(command, parse_action(words)) for command, words in pairs]
 
 
-def unseen_templates(total: int, *, noisy: bool) -> list[Case]:
+def unseen_templates(total: int, *, fold: str, noisy: bool) -> list[Case]:
     """`total` different commands from templates that training never draws from."""
-    source = Grammar(HELD_OUT_SEED, held_out=True, noisy=noisy)
+    source = Grammar(TEST_SEED, fold=fold, noisy=noisy)
     cases: dict[str, Action] = {}
     while len(cases) < total:
         sentence, action = source.draw()
@@ -79,9 +80,12 @@ def by_action(cases: Sequence[Case], result: Score) -> dict[str, str]:
     return {kind: f"{n - wrong[kind]}/{n}" for kind, n in sorted(totals.items())}
 
 
-def load(folder: Path, shape: Shape, device: str) -> Llama:
-    """The checkpoint in `folder`, packed or not, as a float32 model in evaluation mode."""
-    model = Llama(shape)
+def load(folder: Path, device: str) -> Llama:
+    """The checkpoint in `folder`, 8-bit or not, as a float32 model in evaluation mode.
+
+    Activations are not rounded here; the engine's kernels round them.
+    """
+    model = Llama(Shape.of(json.loads((folder / "config.json").read_text())))
     model.load_state_dict(quantize.read(folder))
     return model.to(device).eval()
 
@@ -110,7 +114,9 @@ class Machine:
         good = [False] * len(rows)
         for start in range(0, len(order), batch):
             part = order[start : start + batch]
-            ids = torch.zeros(len(part), max(sum(map(len, rows[i])) for i in part), dtype=torch.long)
+            ids = torch.zeros(
+                len(part), max(sum(map(len, rows[i])) for i in part), dtype=torch.long
+            )
             for line, i in zip(ids, part, strict=True):
                 line[: sum(map(len, rows[i]))] = torch.tensor(rows[i][0] + rows[i][1])
             likeliest = self._model(ids.to(self._device)).argmax(-1).tolist()
@@ -140,8 +146,9 @@ class Machine:
 def sets(names: Sequence[str], total: int) -> dict[str, list[Case]]:
     """The sets to score: unseen templates clean and spoiled, then each hand-written one."""
     found = {
-        "unseen templates": unseen_templates(total, noisy=False),
-        "unseen, spoiled": unseen_templates(total, noisy=True),
+        "validation templates": unseen_templates(total, fold="validation", noisy=False),
+        "test templates": unseen_templates(total, fold="test", noisy=False),
+        "test, spoiled": unseen_templates(total, fold="test", noisy=True),
     }
     return found | {f"free-hand {name}": free_hand(name) for name in names}
 

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF005, SIM905 - word lists read better as prose
 """What people put around a command: politeness, names, haste.
 
 Data only, but for the gerund.
@@ -129,7 +130,6 @@ BEFORE_VERB = (
         "how about you",
         "what if you",
         "you know what,",
-       
         "i beg you,",
     )
     + ("please you", "would you mind to", "can i ask you to", "you are to", "someone needs to")
@@ -263,8 +263,8 @@ SOFT_ENDINGS = (
     )
     + ("again", "at the moment", "tonight", "now", "my friend", "hen", "i guess", "computer", "ugh")
 )
-DOUBLED = frozenset("put set get shut cut stop dim drop pop flip let run hit chop plug".split())
-NO_GERUND = frozenset("don't never nevermind pls".split())
+DOUBLED = frozenset(("put set get shut cut stop dim drop pop flip let run hit chop plug").split())
+NO_GERUND = frozenset(["don't", "never", "nevermind", "pls"])
 
 
 def gerund(phrase: str) -> str | None:

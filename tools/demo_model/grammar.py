@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 - word lists read better as prose
 """A home command and its action, drawn at random: the training data.
 
 `Grammar(seed, ...)` is an endless, reproducible source. A drawing picks what is wanted, then a
@@ -8,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from random import Random
 
-from demo_model import frames, lexicon, spoken
-from demo_model.actions import NOTHING, ROOMS, SCENES, Action
-from demo_model.noise import spoil
-from demo_model.phrases import Phrases
-from demo_model.templates import DATA, Template, expand, load
+from tools.demo_model import frames, lexicon, spoken
+from tools.demo_model.actions import NOTHING, ROOMS, SCENES, Action
+from tools.demo_model.noise import spoil
+from tools.demo_model.phrases import Phrases
+from tools.demo_model.templates import DATA, Template, expand, load
 
 # How often each kind is drawn. Wide kinds get more; the figures are ours, tuned on the dev set.
 WEIGHTS = {
@@ -36,31 +37,66 @@ COMPLAINT_OF = {
     ("turn_on", "fan"): ("turn_on", "fan"), ("close", "blinds"): ("close", "blinds"),
     ("set", "blinds"): ("close", "blinds"),
 }  # fmt: skip
-COMPLAINT_STARTS = ("(it's", "it's", "it feels", "i can't see", "i'm (", "too (", "so ", "i cannot see")
-COMPLAINT_STARTS += ("the sun is", "there's (too", "why is it", "my (feet", "brr", "we're (", "it got")
-QUESTION_WORDS = frozenset(
-    "is are was were did do does have has can could would will should shall may might any how what "
-    "what's whats where when who who's why which isn't aren't how's where's".split()
+COMPLAINT_STARTS: tuple[str, ...] = (
+    "(it's",
+    "it's",
+    "it feels",
+    "i can't see",
+    "i'm (",
+    "too (",
+    "so ",
+    "i cannot see",
 )
-CORRECTIONS = ("no wait,", "no,", "sorry, i mean", "i mean", "actually", "wait, make that", "er no,")
-CORRECTIONS += ("no sorry,", "oops,", "scratch that,", "correction:", "or rather", "no no,", "not that,")
+COMPLAINT_STARTS += (
+    "the sun is",
+    "there's (too",
+    "why is it",
+    "my (feet",
+    "brr",
+    "we're (",
+    "it got",
+)
+QUESTION_WORDS = frozenset(
+    (
+        "is are was were did do does have has can could would will should shall may might any "
+        "how what what's whats where when who who's why which isn't aren't how's where's"
+    ).split()
+)
+CORRECTIONS: tuple[str, ...] = (
+    "no wait,",
+    "no,",
+    "sorry, i mean",
+    "i mean",
+    "actually",
+    "wait, make that",
+    "er no,",
+)
+CORRECTIONS += (
+    "no sorry,",
+    "oops,",
+    "scratch that,",
+    "correction:",
+    "or rather",
+    "no no,",
+    "not that,",
+)
 
 
 class Grammar:
     """An endless source of (sentence, action).
 
-    seed       equal seeds give equal sequences
-    held_out   draw only from the templates never trained on, or only from the others
-    noisy      whether sentences are spoiled (typos, case, punctuation)
+    seed     equal seeds give equal sequences
+    fold     whose templates to draw from: "train", "validation" or "test"
+    noisy    whether sentences are spoiled (typos, case, punctuation)
     """
 
-    def __init__(self, seed: int, *, held_out: bool = False, noisy: bool = True) -> None:
+    def __init__(self, seed: int, *, fold: str = "train", noisy: bool = True) -> None:
         self._rng = Random(seed)
         self._phrases = Phrases(self._rng)
         self._noisy = noisy
         self._by_kind: dict[tuple[str, str], list[Template]] = defaultdict(list)
         for template in load():
-            if template.held_out == held_out:
+            if template.fold == fold:
                 self._by_kind[template.action, template.device].append(template)
         self._complaints = {
             kind: [t for t in self._by_kind[source] if t.text.startswith(COMPLAINT_STARTS)]
@@ -99,7 +135,7 @@ class Grammar:
             templates = [t for t in templates if t.fixed] or templates
         return self._rng.choice(templates)
 
-    def _area(self, template: Template, text: str) -> str:
+    def _area(self, template: Template, text: str) -> str:  # noqa: PLR0911 - a table
         """A room that `text`, a drawing of `template`, has words for."""
         rng = self._rng
         if template.fixed.startswith("@"):
@@ -119,7 +155,15 @@ class Grammar:
         if template.device == "door":
             # A door of the garage is the garage door, which is a device of its own.
             room = "hallway" if room == "garage" else room
-            return "hallway" if draw < 0.5 else "none" if draw < 0.66 else "all" if draw < 0.77 else room
+            return (
+                "hallway"
+                if draw < 0.5
+                else "none"
+                if draw < 0.66
+                else "all"
+                if draw < 0.77
+                else room
+            )
         return room if draw < 0.64 else "none" if draw < 0.85 else "all"
 
     def _say(self, template: Template, area: str | None = None) -> tuple[str, Action]:
@@ -170,7 +214,7 @@ class Grammar:
             sentence += f"{rng.choice((',', '', ''))} {rng.choice(ending)}"
         return sentence
 
-    def _elaborate(
+    def _elaborate(  # noqa: PLR0911 - a table
         self, sentence: str, action: Action, kind: tuple[str, str], template: Template
     ) -> str:
         """The sentence among others: a reason, chatter, a slip of the tongue, a second wish."""
@@ -178,10 +222,17 @@ class Grammar:
         draw = rng.random()
         if draw < 0.05 and self._complaints.get(kind) and template.has("{D}", "{d}", "{v}"):
             complaint = self._complaint(kind)
-            return complaint + rng.choice((", ", ". ", " so ", ", so ", "; ", " ", " - ")) + sentence
+            return (
+                complaint + rng.choice((", ", ". ", " so ", ", so ", "; ", " ", " - ")) + sentence
+            )
         if draw < 0.13:
             return self._with_chatter(sentence, action)
-        if draw < 0.15 and action.area in ROOMS and template.imperative and "{r}" not in template.text:
+        if (
+            draw < 0.15
+            and action.area in ROOMS
+            and template.imperative
+            and "{r}" not in template.text
+        ):
             return self._from_the_room(sentence, action, template)
         if draw < 0.165 and action.area in ROOMS and template.imperative and kind[1] != "garage":
             other = rng.choice([r for r in ROOMS if r != action.area])
@@ -191,8 +242,10 @@ class Grammar:
                 tail = rng.choice(("the {}", "{}", "in the {}", "the {} one", "the one in the {}"))
                 return f"{wrong}, {rng.choice(CORRECTIONS)} {tail.format(right)}"
         if draw < 0.18 and action.area in ROOMS and template.has("{D}", "{N}", "{p}"):
-            other = rng.choice([r for r in ROOMS if r != action.area and r != "hallway"])
-            return f"{sentence}, not the {rng.choice(lexicon.AREAS[other])}{rng.choice(('', ' one'))}"
+            other = rng.choice([r for r in ROOMS if r not in (action.area, "hallway")])
+            return (
+                f"{sentence}, not the {rng.choice(lexicon.AREAS[other])}{rng.choice(('', ' one'))}"
+            )
         if draw < 0.195 and template.imperative:
             second = self._pick(rng.choices(self._kinds, self._weights)[0])
             if second.imperative and second.action != "none":
@@ -211,12 +264,18 @@ class Grammar:
             return sentence
         rng = self._rng
         room = rng.choice(lexicon.AREAS[action.area])
-        where = rng.choice(("i'm in the {}", "we're in the {}", "i'm in the {} now", "here in the {}"))
+        where = rng.choice(
+            ("i'm in the {}", "we're in the {}", "i'm in the {} now", "here in the {}")
+        )
         text = expand(template.nodes, rng)
         order = self._phrases.fill(text, template.device, "none", "")
         if any(here in order for here in lexicon.HERE):
             return sentence
-        return where.format(room) + rng.choice((", ", ". ", " and ", " so ", ", so ", ", please ")) + order
+        return (
+            where.format(room)
+            + rng.choice((", ", ". ", " and ", " so ", ", so ", ", please "))
+            + order
+        )
 
     def _with_chatter(self, sentence: str, action: Action) -> str:
         rng = self._rng
@@ -228,5 +287,13 @@ class Grammar:
                 nothing = [t for t in nothing if not t.has("{r}", "{any}")]
             chatter = self._phrases.fill_nothing(expand(rng.choice(nothing).nodes, rng))
         if rng.random() < 0.65:
-            return chatter + rng.choice((", ", ". ", " so ", " and ", ", so ", "; ", " ", " but ")) + sentence
-        return sentence.rstrip("!.") + rng.choice((", ", ". ", " because ", "; ", " ", " cos ")) + chatter
+            return (
+                chatter
+                + rng.choice((", ", ". ", " so ", " and ", ", so ", "; ", " ", " but "))
+                + sentence
+            )
+        return (
+            sentence.rstrip("!.")
+            + rng.choice((", ", ". ", " because ", "; ", " ", " cos "))
+            + chatter
+        )

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF005, SIM905 - word lists read better as prose
 """Words: what people call rooms, devices, numbers and each other.
 
 Data only. Every list is ordinary English, British and American mixed on purpose.
@@ -183,10 +184,10 @@ ADJECTIVES: Words = (
 )
 
 ONES: Words = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen "
+    "fourteen fifteen sixteen seventeen eighteen nineteen"
 ).split()
-TENS: Words = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+TENS: Words = ("zero ten twenty thirty forty fifty sixty seventy eighty ninety").split()
 
 APPLIANCES: Words = (
     ("the washing machine", "the dishwasher", "the oven", "the kettle", "the coffee machine")
@@ -203,13 +204,15 @@ APPLIANCES: Words = (
 )
 
 THINGS: Words = (
-    "table chair hat phone wallet passport umbrella guitar bicycle book pen cup plate spoon knife "
-    "sofa carpet mirror picture camera watch ring shoe sock shirt jacket scarf glove bag suitcase "
-    "ladder hammer drill nail screw rope bucket brush towel pillow blanket candle vase clock bottle "
-    "box basket toy doll ball kite drum violin piano radio laptop printer desk shelf cupboard drawer "
-    "bed wardrobe stove sink tap bath broom mop iron kettle toaster fridge freezer car bus train boat "
-    "plane helicopter tractor tent map compass tree flower bush leaf stone shovel rake hose fence "
-    "keyboard mouse cable charger battery magnet lens calculator stamp envelope newspaper magazine"
+    "table chair hat phone wallet passport umbrella guitar bicycle book pen cup plate "
+    "spoon knife sofa carpet mirror picture camera watch ring shoe sock shirt jacket "
+    "scarf glove bag suitcase ladder hammer drill nail screw rope bucket brush towel "
+    "pillow blanket candle vase clock bottle box basket toy doll ball kite drum violin "
+    "piano radio laptop printer desk shelf cupboard drawer bed wardrobe stove sink tap "
+    "bath broom mop iron kettle toaster fridge freezer car bus train boat plane "
+    "helicopter tractor tent map compass tree flower bush leaf stone shovel rake hose "
+    "fence keyboard mouse cable charger battery magnet lens calculator stamp envelope "
+    "newspaper magazine"
 ).split()
 
 PEOPLE: Words = (
@@ -219,23 +222,27 @@ PEOPLE: Words = (
 )
 
 FOODS: Words = (
-    "pizza pasta soup bread cheese milk coffee tea sushi salad lentils rice eggs chocolate cake "
-    "apples bananas beer wine sandwiches burgers chips curry noodles pancakes yoghurt butter honey "
-    "sausages fish chicken tofu spinach tomatoes onions garlic strawberries cookies porridge mustard"
+    "pizza pasta soup bread cheese milk coffee tea sushi salad lentils rice eggs "
+    "chocolate cake apples bananas beer wine sandwiches burgers chips curry noodles "
+    "pancakes yoghurt butter honey sausages fish chicken tofu spinach tomatoes onions "
+    "garlic strawberries cookies porridge mustard"
 ).split()
 
 PLACES: Words = (
-    "Peru France London Paris Berlin Tokyo Madrid Norway Canada Brazil Egypt India Rome Oslo Texas "
-    "Kenya Chile China Ireland Scotland Vienna Prague Lima Cairo Sydney Boston Naples Lisbon Iceland"
+    "Peru France London Paris Berlin Tokyo Madrid Norway Canada Brazil Egypt India Rome "
+    "Oslo Texas Kenya Chile China Ireland Scotland Vienna Prague Lima Cairo Sydney Boston "
+    "Naples Lisbon Iceland"
 ).split()
 
 TOPICS: Words = (
-    "football,modern art,politics,the weather,jazz,astronomy,dinosaurs,cooking,philosophy,cricket,"
-    "the economy,black holes,history,chess,yoga,climate change,gardening,taxes,the internet,opera,"
-    "quantum physics,love,dreams,robots,space travel,electricity,music,tennis,poetry,cats,dogs"
+    "football,modern art,politics,the weather,jazz,astronomy,dinosaurs,cooking,"
+    "philosophy,cricket,the economy,black holes,history,chess,yoga,climate change,"
+    "gardening,taxes,the internet,opera,quantum physics,love,dreams,robots,space travel,"
+    "electricity,music,tennis,poetry,cats,dogs"
 ).split(",")
 
 TRAITS: Words = (
-    "ugly beautiful broken red blue green yellow slow fast funny sad happy angry old new expensive "
-    "cheap big small heavy strange boring nice terrible great soft loud dirty clean empty full late"
+    "ugly beautiful broken red blue green yellow slow fast funny sad happy angry old new "
+    "expensive cheap big small heavy strange boring nice terrible great soft loud dirty "
+    "clean empty full late"
 ).split()

@@ -11,26 +11,36 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-# 4-bit weights share a scale per this many inputs; every matrix has a multiple of it.
-GROUP = 128
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes. All of hidden, inner and the fused projections are multiples of 128, which every
-    4-bit kernel of vLLM 0.32 takes (CPUWNA16, Marlin, Machete)."""
+    """Sizes. hidden, inner and every projection are multiples of 16, as CUTLASS' int8 kernels ask
+    of vLLM on NVIDIA; head is one the CPU attention has (vLLM 0.32: 32, 64, 80, 96, 112, 128)."""
 
-    vocabulary: int
+    vocabulary: int = 1536
     hidden: int = 384
     inner: int = 1024
-    layers: int = 6
+    layers: int = 4
     heads: int = 6
     key_heads: int = 2
     head: int = 64
     theta: float = 10000.0
     epsilon: float = 1e-5
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> "Shape":
+        """The shape that a config.json describes."""
+        return cls(
+            vocabulary=config["vocab_size"],
+            hidden=config["hidden_size"],
+            inner=config["intermediate_size"],
+            layers=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            key_heads=config["num_key_value_heads"],
+            head=config["head_dim"],
+        )
 
     def config(self) -> dict[str, Any]:
         """The checkpoint's config.json, unquantized."""
@@ -60,48 +70,30 @@ class Shape:
         }
 
 
-class Linear(nn.Linear):
-    """A matrix that can be trained as it will be stored: 4 bits, one scale per 128 inputs."""
-
-    rounded = False
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
-        if self.rounded:
-            # Straight-through estimator (Bengio, Léonard & Courville, 2013): rounded forward,
-            # identity backward.
-            weight = weight + (round_to_grid(weight) - weight).detach()
-        return F.linear(x, weight)
-
-
-def round_to_grid(weight: Tensor) -> Tensor:
-    """`weight` (outputs, inputs) on the grid -8..7 times a scale per group; same shape."""
-    groups = weight.reshape(weight.shape[0], -1, GROUP)
-    scale = (groups.abs().amax(-1, keepdim=True) / 7.5).clamp(min=1e-6)
-    return ((groups / scale).round().clamp(-8, 7) * scale).reshape(weight.shape)
-
-
 class RMSNorm(nn.Module):
+    """Root mean square norm (Zhang & Sennrich, 2019), computed in float32."""
+
     def __init__(self, size: int, epsilon: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.epsilon).to(x.dtype)
+        return functional.rms_norm(
+            x.float(), self.weight.shape, self.weight.float(), self.epsilon
+        ).to(x.dtype)
 
 
 class Attention(nn.Module):
+    """Grouped-query attention; maps (batch, length, hidden) to the same."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.q_proj = Linear(shape.hidden, shape.heads * shape.head)
-        self.k_proj = Linear(shape.hidden, shape.key_heads * shape.head)
-        self.v_proj = Linear(shape.hidden, shape.key_heads * shape.head)
-        self.o_proj = Linear(shape.heads * shape.head, shape.hidden)
+        self.q_proj = nn.Linear(shape.hidden, shape.heads * shape.head, bias=False)
+        self.k_proj = nn.Linear(shape.hidden, shape.key_heads * shape.head, bias=False)
+        self.v_proj = nn.Linear(shape.hidden, shape.key_heads * shape.head, bias=False)
+        self.o_proj = nn.Linear(shape.heads * shape.head, shape.hidden, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         batch, length, _ = x.shape
@@ -113,7 +105,7 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         repeats = self.shape.heads // self.shape.key_heads
         k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-        out = F.scaled_dot_product_attention(q, k, v.to(q.dtype), is_causal=True)
+        out = functional.scaled_dot_product_attention(q, k, v.to(q.dtype), is_causal=True)
         mixed: Tensor = self.o_proj(out.transpose(1, 2).reshape(batch, length, -1))
         return mixed
 
@@ -125,18 +117,22 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class MLP(nn.Module):
+    """Gated linear unit with SiLU; maps (batch, length, hidden) to the same."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.gate_proj = Linear(shape.hidden, shape.inner)
-        self.up_proj = Linear(shape.hidden, shape.inner)
-        self.down_proj = Linear(shape.inner, shape.hidden)
+        self.gate_proj = nn.Linear(shape.hidden, shape.inner, bias=False)
+        self.up_proj = nn.Linear(shape.hidden, shape.inner, bias=False)
+        self.down_proj = nn.Linear(shape.inner, shape.hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        y: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
         return y
 
 
 class Layer(nn.Module):
+    """Attention and MLP, each normalized before and added after."""
+
     def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
         self.self_attn = Attention(shape)
@@ -185,16 +181,12 @@ class Llama(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of every token, through the tied embedding."""
-        return F.linear(hidden, self.model["embed_tokens"].weight)
+        weight = self.model["embed_tokens"].weight
+        assert isinstance(weight, Tensor)
+        return functional.linear(hidden, weight)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.logits(self.hidden(ids))
-
-    def round_weights(self, rounded: bool) -> None:
-        """Train, from now on, with the weights as 4 bits will hold them (or no longer)."""
-        for module in self.modules():
-            if isinstance(module, Linear):
-                module.rounded = rounded
 
 
 def save(model: Llama, folder: Path) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 - word lists read better as prose
 """What keyboards, dictation and haste do to a sentence.
 
 Digits and number words are left alone: a misread number has another right answer.
@@ -6,7 +7,7 @@ Digits and number words are left alone: a misread number has another right answe
 import re
 from random import Random
 
-from demo_model.lexicon import ONES, TENS
+from tools.demo_model.lexicon import ONES, TENS
 
 NEIGHBOURS = {
     "q": "wa", "w": "qes", "e": "wrd", "r": "etf", "t": "ryg", "y": "tuh", "u": "yij", "i": "uok",
@@ -25,10 +26,11 @@ CHAT = {
     "want to": ("wanna",), "going to": ("gonna",), "temperature": ("temp",), "with": ("w/",),
     "could": ("cud",), "can": ("cn",), "to": ("2", "to", "to"), "and": ("&", "n"),
 }  # fmt: skip
-SMALL_WORDS = frozenset("the a an to in of at please for my is it that be".split())
+SMALL_WORDS = frozenset(("the a an to in of at please for my is it that be").split())
 SWAPS = (
     (r"\boff\b", "of"), (r"\btoo\b", "to"), (r"\bit's\b", "its"), (r"\bi'm\b", "im"),
-    (r"\blounge\b", "lunge"), (r"\byou're\b", "your"), (r"\btheir\b", "there"), (r"\blight\b", "lite"),
+    (r"\blounge\b", "lunge"), (r"\byou're\b", "your"), (r"\btheir\b", "there"),
+    (r"\blight\b", "lite"),
     (r"\bquite\b", "quiet"), (r"\broom\b", "rm"), (r"\bliving room\b", "livingroom"),
     (r"\bblinds\b", "blines"), (r"\bbedroom\b", "bed room"), (r"\bgarage\b", "garadge"),
     (r"\bfan\b", "van"), (r"\bheating\b", "eating"), (r"\btv\b", "t v"), (r"\bdim\b", "dimm"),
@@ -110,7 +112,18 @@ def recase(text: str, rng: Random) -> str:
     return text.upper() if draw < 0.96 else text.title()
 
 
-ASIDES = ("just", "quickly", "really", "kindly", "like", "maybe", "now", "actually", "please", "um")
+ASIDES: tuple[str, ...] = (
+    "just",
+    "quickly",
+    "really",
+    "kindly",
+    "like",
+    "maybe",
+    "now",
+    "actually",
+    "please",
+    "um",
+)
 ASIDES += ("uh", "er", "you know", "well", "simply", "then", "also", "again", "perhaps", "sort of")
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 - word lists read better as prose
 """Fills a template's slots: which words stand for a device in a room.
 
 One `Phrases` shares its caller's generator, so a seed fixes everything.
@@ -7,17 +8,17 @@ import re
 from collections.abc import Sequence
 from random import Random
 
-from demo_model import lexicon, spoken
-from demo_model.actions import ROOMS
+from tools.demo_model import lexicon, spoken
+from tools.demo_model.actions import ROOMS
 
 # How often a device is named in the plural when a single thing would do.
 PLURAL = {"light": 0.42, "heating": 0.12, "blinds": 0.8, "tv": 0.02, "fan": 0.1, "socket": 0.15}
 ARTICLES = ("the",) * 12 + ("my", "my", "our", "that", "this", "your")
 ROOM_ARTICLES = ("the",) * 14 + ("my", "our")
 SYLLABLES = (
-    "ba be bi bo da de di do fa fi fo ga go ha hu ja jo ka ke ki ko la le li lo lu ma me mi mo "
-    "na ne ni no pa pe po qua ra re ri ro sa se si so ta te ti to va ve vi wa we xa yo za zi "
-    "ter ling ston wick dor mar bel tan gris plo fen tru skel bran nox"
+    "ba be bi bo da de di do fa fi fo ga go ha hu ja jo ka ke ki ko la le li lo lu ma me "
+    "mi mo na ne ni no pa pe po qua ra re ri ro sa se si so ta te ti to va ve vi wa we xa "
+    "yo za zi ter ling ston wick dor mar bel tan gris plo fen tru skel bran nox"
 ).split()
 
 
@@ -36,7 +37,9 @@ class Phrases:
         in_place = has_p and not named and (rng.random() < 0.5 or not re.search(r"\{[DN]\}", text))
         inside = "none" if named or in_place else area
         plural = self._is_plural(device, inside)
-        phrase, plural = self._device(device, inside, plural, there=area if inside == "none" else "")
+        phrase, plural = self._device(
+            device, inside, plural, there=area if inside == "none" else ""
+        )
         noun = self._noun(device, plural)
         slots = {
             "{D}": phrase,
@@ -62,7 +65,7 @@ class Phrases:
         """`text` with the slots of templates that no action answers."""
         rng = self._rng
 
-        def word(match: re.Match[str]) -> str:
+        def word(match: re.Match[str]) -> str:  # noqa: PLR0911 - a table
             match match[0]:
                 case "{app}":
                     return rng.choice(lexicon.APPLIANCES)
@@ -83,7 +86,9 @@ class Phrases:
                 case "{r}":
                     return self._room(rng.choice(ROOMS))
                 case "{any}":
-                    device = rng.choice(("light", "heating", "blinds", "tv", "fan", "socket", "door"))
+                    device = rng.choice(
+                        ("light", "heating", "blinds", "tv", "fan", "socket", "door")
+                    )
                     area = rng.choice(("none", rng.choice(ROOMS)))
                     return self._device(device, area, self._is_plural(device, area))[0]
                 case "{is}":
@@ -125,25 +130,30 @@ class Phrases:
         name = rng.choice(lexicon.AREAS[area])
         return name if rng.random() < 0.15 else f"{rng.choice(ROOM_ARTICLES)} {name}"
 
-    def _place(self, area: str) -> str:
+    def _place(self, area: str) -> str:  # noqa: PLR0911 - a table
         rng = self._rng
         if area == "all":
             return rng.choice(lexicon.IN_ALL)
         if area == "none":
             return rng.choice(lexicon.HERE) if rng.random() < 0.3 else ""
         if area == "garden" and rng.random() < 0.3:
-            return rng.choice(("outside", "outdoors", "out in the garden", "out the back", "out back"))
+            return rng.choice(
+                ("outside", "outdoors", "out in the garden", "out the back", "out back")
+            )
         room = self._room(area)
         draw = rng.random()
         if draw < 0.86:
             return f"in {room}"
         if draw < 0.92:
-            return f"{rng.choice(('over in', 'for', 'inside', 'at', 'out in', 'down in', 'throughout', 'around'))} {room}"
+            where = ("over in", "for", "inside", "at", "out in", "down in", "throughout", "around")
+            return f"{rng.choice(where)} {room}"
         if draw < 0.96:
             return f"in {room} {rng.choice(('area', 'now', 'please', 'too'))}"
         return rng.choice(lexicon.AREAS[area])
 
-    def _device(self, device: str, area: str, plural: bool, there: str = "") -> tuple[str, bool]:
+    def _device(  # noqa: PLR0911, PLR0912 - a table of forms
+        self, device: str, area: str, plural: bool, there: str = ""
+    ) -> tuple[str, bool]:
         """A noun phrase, and whether it is plural. `there` is the room said elsewhere, if it is."""
         rng = self._rng
         if device == "door":
@@ -152,7 +162,11 @@ class Phrases:
             return self._timer(), False
         if device == "garage":
             noun = self._noun("garage", plural)
-            return (noun if rng.random() < 0.1 else f"{rng.choice(('the', 'the', 'the', 'my', 'our'))} {noun}"), plural
+            return (
+                noun
+                if rng.random() < 0.1
+                else f"{rng.choice(('the', 'the', 'the', 'my', 'our'))} {noun}"
+            ), plural
         if area == "all":
             return self._every(device)
         noun = self._noun(device, plural)
@@ -175,8 +189,13 @@ class Phrases:
         if draw < 0.9:
             return f"{article} {noun} in {where}", plural
         if area == "garden":
-            return f"{article} {noun} {rng.choice(('outside', 'out in the garden', 'outdoors'))}", plural
-        joint = rng.choice(("of", "of", "that's in", "over in", "from", "at", "for", "out in", "inside"))
+            return (
+                f"{article} {noun} {rng.choice(('outside', 'out in the garden', 'outdoors'))}",
+                plural,
+            )
+        joint = rng.choice(
+            ("of", "of", "that's in", "over in", "from", "at", "for", "out in", "inside")
+        )
         if draw < 0.97:
             return f"{article} {noun} {joint} {where}", plural
         return f"{article} {room}'s {noun}", plural
@@ -184,14 +203,31 @@ class Phrases:
     def _every(self, device: str) -> tuple[str, bool]:
         rng = self._rng
         one, many = (self._noun(device, plural) for plural in (False, True))
-        single = (f"every {one}", f"every single {one}", f"each {one}", f"each and every {one}")
-        several = (f"all the {many}", f"all the {many}", f"all {many}", f"all of the {many}")
-        several += (f"all my {many}", f"all our {many}", f"all those {many}", f"the {many}, all of them")
+        single: tuple[str, ...] = (
+            f"every {one}",
+            f"every single {one}",
+            f"each {one}",
+            f"each and every {one}",
+        )
+        several: tuple[str, ...] = (
+            f"all the {many}",
+            f"all the {many}",
+            f"all {many}",
+            f"all of the {many}",
+        )
+        several += (
+            f"all my {many}",
+            f"all our {many}",
+            f"all those {many}",
+            f"the {many}, all of them",
+        )
         if device == "heating":
             several += (f"the whole {one}", f"all the {one}", f"all {one}")
         draw = rng.random()
         if draw < 0.18:
-            return rng.choice(single) + rng.choice(("", " in the house", " we have", " in the place")), False
+            return rng.choice(single) + rng.choice(
+                ("", " in the house", " we have", " in the place")
+            ), False
         if draw < 0.6:
             return rng.choice(several), True
         if draw < 0.8:
@@ -203,16 +239,32 @@ class Phrases:
         if area == "hallway":
             return rng.choice(lexicon.FRONT_DOOR), False
         if area == "all":
-            every = ("all the doors", "all doors", "every door", "each door", "all of the doors")
+            every: tuple[str, ...] = (
+                "all the doors",
+                "all doors",
+                "every door",
+                "each door",
+                "all of the doors",
+            )
             every += ("every single door", "all the doors in the house", "the doors everywhere")
             every += ("every door in the house", "all our doors", "the doors in the whole house")
             choice = rng.choice(every)
             return choice, "doors" in choice
         if area == "none":
-            return rng.choice(("the door", "the door", "the door", "this door", "that door", "door", "my door")), False
+            return rng.choice(
+                ("the door", "the door", "the door", "this door", "that door", "door", "my door")
+            ), False
         room = rng.choice(lexicon.AREAS[area])
-        forms = ("the {} door", "the {} door", "the {} door", "the door in the {}", "the door to the {}")
-        return rng.choice((*forms, "the door of the {}", "{} door", "my {} door")).format(room), False
+        forms = (
+            "the {} door",
+            "the {} door",
+            "the {} door",
+            "the door in the {}",
+            "the door to the {}",
+        )
+        return rng.choice((*forms, "the door of the {}", "{} door", "my {} door")).format(
+            room
+        ), False
 
     def _timer(self) -> str:
         rng = self._rng
@@ -223,20 +275,27 @@ class Phrases:
         if draw < 0.70:
             return f"the {spoken.duration_adjective(rng)[0]} {noun}"
         if draw < 0.78:
-            return f"{rng.choice(('the', 'that', 'my'))} {noun} {rng.choice(('in', 'for', 'of'))} {spoken.duration(rng)[0]}"
-        what = rng.choice(("the cake", "the eggs", "mum", "the oven", "dinner", "the laundry", "my tea"))
+            mine, joint = rng.choice(("the", "that", "my")), rng.choice(("in", "for", "of"))
+            return f"{mine} {noun} {joint} {spoken.duration(rng)[0]}"
+        what = rng.choice(
+            ("the cake", "the eggs", "mum", "the oven", "dinner", "the laundry", "my tea")
+        )
         if draw < 0.86:
             return f"the {noun} {rng.choice(('for', 'about'))} {what}"
         if draw < 0.92:
             return f"the {noun} i {rng.choice(('set', 'made', 'started', 'asked for', 'put on'))}"
-        return rng.choice((noun, f"all {noun}s", f"my {noun}s", f"every {noun}", f"the last {noun}"))
+        return rng.choice(
+            (noun, f"all {noun}s", f"my {noun}s", f"every {noun}", f"the last {noun}")
+        )
 
     def _a_timer(self) -> str:
         rng = self._rng
         noun = self._noun("timer", False)
         if rng.random() < 0.12:
             return noun
-        new = rng.choice(("", "", "", "", "new ", "quick ", "little ", "short ", "another ", "second "))
+        new = rng.choice(
+            ("", "", "", "", "new ", "quick ", "little ", "short ", "another ", "second ")
+        )
         article = "an" if (new + noun)[0] in "aeiou" else "a"
         return f"{new}{noun}" if new == "another " else f"{article} {new}{noun}"
 
@@ -250,9 +309,15 @@ class Phrases:
         if device == "garage":
             return noun
         if area == "all":
-            forms: Sequence[str] = (f"all {noun}", f"{noun} {rng.choice(lexicon.IN_ALL)}", f"every {noun}")
+            forms: Sequence[str] = (
+                f"all {noun}",
+                f"{noun} {rng.choice(lexicon.IN_ALL)}",
+                f"every {noun}",
+            )
             return rng.choice(forms)
         if area == "none":
             return noun
         room = rng.choice(lexicon.AREAS[area])
-        return rng.choice((f"{room} {noun}",) * 5 + (f"{noun} {room}", f"{noun} in {room}", f"{room}, {noun}"))
+        return rng.choice(
+            (f"{room} {noun}",) * 5 + (f"{noun} {room}", f"{noun} in {room}", f"{room}, {noun}")
+        )

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from demo_model.actions import Action, parse_action, schema  # noqa: E402
-from demo_model.grammar import Grammar  # noqa: E402
-from demo_model.templates import DATA  # noqa: E402
+from tools.demo_model.actions import Action, parse_action, schema
+from tools.demo_model.grammar import Grammar
+from tools.demo_model.templates import DATA
 
-HELD_OUT_SEED = 20261121
+TEST_SEED = 20261121
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -54,9 +54,9 @@ def ask(connection: UnixConnection, command: str, form: dict[str, Any] | None) -
 
 
 def cases(name: str, total: int) -> list[tuple[str, Action]]:
-    """A hand-written set by name, or `total` commands of "unseen" or "spoiled" templates."""
-    if name in ("unseen", "spoiled"):
-        source = Grammar(HELD_OUT_SEED, held_out=True, noisy=name == "spoiled")
+    """A hand-written set by name, or `total` commands of "test" templates, "spoiled" or not."""
+    if name in ("test", "spoiled"):
+        source = Grammar(TEST_SEED, fold="test", noisy=name == "spoiled")
         found: dict[str, Action] = {}
         while len(found) < total:
             sentence, action = source.draw()

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF005 - word lists read better as prose
 """Numbers as people say them: percentages, temperatures and durations.
 
 Each function draws from the generator it is given and changes nothing else.
@@ -6,7 +7,7 @@ Each function draws from the generator it is given and changes nothing else.
 from collections.abc import Mapping
 from random import Random
 
-from demo_model.lexicon import ONES, TENS
+from tools.demo_model.lexicon import ONES, TENS
 
 HALVES: Mapping[int, tuple[str, ...]] = {
     50: ("half", "half", "half way", "halfway", "a half", "the half", "one half", "half-way"),
@@ -178,7 +179,8 @@ def _fraction(rng: Random) -> tuple[str, int]:
         ("a half an hour", 1800), ("half a minute", 30), ("a quarter of an hour", 900),
         ("a quarter of an hour", 900), ("quarter of an hour", 900), ("a quarter hour", 900),
         ("quarter hour", 900), ("three quarters of an hour", 2700), ("one hour and half", 5400),
-        ("three-quarters of an hour", 2700), ("an hour and a half", 5400), ("hour and a half", 5400),
+        ("three-quarters of an hour", 2700), ("an hour and a half", 5400),
+        ("hour and a half", 5400),
         ("an hour and half", 5400), ("one and a half hours", 5400), ("one and a half hour", 5400),
         ("an hour and a quarter", 4500), ("an hour and three quarters", 6300), ("1/2 hour", 1800),
         ("a minute and a half", 90), ("one and a half minutes", 90), ("1.5 hours", 5400),

@@ -10,9 +10,9 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from demo_model.actions import Action
+from tools.demo_model.actions import Action
 
-VOCABULARY = 2048
+VOCABULARY = 1536
 USER, ANSWER, END, PAD = "<|user|>", "<|answer|>", "<|end|>", "<|pad|>"
 SPECIAL = (PAD, USER, ANSWER, END)
 

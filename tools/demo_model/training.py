@@ -1,16 +1,17 @@
-"""Trains the model: AdamW, warm-up then linear decay, the last part with 4-bit weights."""
+"""Trains the model: AdamW, a warm-up, a plateau and a linear decay."""
 
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
-from demo_model import corpus
-from demo_model.model import Llama, Shape
+from tools.demo_model import corpus
+from tools.demo_model.model import Llama, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +20,17 @@ class Recipe:
 
     steps          optimizer steps
     batch          rows of the longest length per step; shorter rows come in larger batches
-    rounded_from   share of the steps after which the weights are rounded to 4 bits
     prompt_weight  how much predicting the command counts, against predicting the answer
     """
 
     seed: int = 8
-    steps: int = 9000
+    steps: int = 3500
     batch: int = 512
     lr: float = 1.5e-3
     warm_up: int = 300
     weight_decay: float = 0.05
-    dropout: float = 0.05
-    rounded_from: float = 0.85
-    prompt_weight: float = 0.05
+    dropout: float = 0.2
+    prompt_weight: float = 0.5
     workers: int = 2
 
 
@@ -45,10 +44,14 @@ def train(
     """
     torch.manual_seed(recipe.seed)
     model = Llama(shape, recipe.dropout).to(device).train()
-    log(json.dumps({"recipe": asdict(recipe), "parameters": sum(p.numel() for p in model.parameters())}))
+    log(
+        json.dumps(
+            {"recipe": asdict(recipe), "parameters": sum(p.numel() for p in model.parameters())}
+        )
+    )
     decayed = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
-    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
         groups, recipe.lr, (0.9, 0.98), weight_decay=recipe.weight_decay, fused=device != "cpu"
     )
@@ -56,8 +59,6 @@ def train(
     begun_s = time.monotonic()
     samples = 0
     for step in range(recipe.steps):
-        if step == int(recipe.steps * recipe.rounded_from):
-            model.round_weights(True)
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * rate(step, recipe)
         ids, begins = next(batches)
@@ -70,7 +71,6 @@ def train(
         if step % 250 == 0 or step == recipe.steps - 1:
             elapsed_s = time.monotonic() - begun_s
             log(f"{step:6d} answer {answer_loss.item():.5f} samples {samples} {elapsed_s:.0f} s")
-    model.round_weights(False)
     return model.eval()
 
 
@@ -96,7 +96,9 @@ def losses(
     # On a CPU without AMX bfloat16 products are slower than float32 ones.
     with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
         hidden = model.hidden(ids[:, :-1])
-        each = F.cross_entropy(model.logits(hidden).float().flatten(0, 1), target.flatten(), reduction="none")
+        each = functional.cross_entropy(
+            model.logits(hidden).float().flatten(0, 1), target.flatten(), reduction="none"
+        )
     each = each.view(target.shape)
     answer = (each * in_answer).sum() / in_answer.sum()
     prompt = (each * (real & ~in_answer)).sum() / (real & ~in_answer).sum()
