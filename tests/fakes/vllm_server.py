@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--shutdown-timeout", type=float, default=0)
     parser.add_argument("--start-s", type=float, default=0, help="time that loading takes")
     parser.add_argument("--tokens-per-s", type=float, default=0, help="0: all at once")
+    parser.add_argument("--gate", type=Path, help="file; answers wait until it is there")
     parser.add_argument("--die-at-90", action="store_true", help="exit 1 while loading")
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--grandchild", action="store_true", help="leave one that will not go")
@@ -155,6 +156,8 @@ class Server:
         if self.options.log:
             with self.options.log.open("a") as log:
                 log.write(f"{time.monotonic():.6f} {json.dumps(prompt)}\n")
+        while self.options.gate and not self.options.gate.exists():  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0.05)
         if prompt == "hang":
             await asyncio.Event().wait()
         if prompt == "greedy":
