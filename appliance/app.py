@@ -24,6 +24,7 @@ from appliance.books import Books
 from appliance.clock import Clock, SystemClock
 from appliance.config import Config
 from appliance.errors import ConfigError
+from appliance.home_action import MODEL
 from appliance.housekeeping import Housekeeping
 from appliance.intake import Intake
 from appliance.journal import Journal
@@ -221,8 +222,6 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
     from drivers.probe import nvidia_gpus
     from drivers.vllm import VllmEngine
 
-    if not settings.model:
-        raise ConfigError("engine.model: not set; name the directory of a model that vLLM can load")
     if not os.access(settings.python, os.X_OK):
         raise ConfigError(
             f"engine.python: {settings.python} is no program; "
@@ -233,7 +232,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
         device = "cuda" if nvidia_gpus() else "cpu"
     return VllmEngine(
         python=Path(settings.python),
-        model=settings.model,
+        model=settings.model or str(MODEL),
         served_name=settings.alias,
         runtime_dir=Path(config.runtime_dir) / settings.alias,
         cache_dir=config.cache_dir,

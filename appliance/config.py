@@ -86,7 +86,7 @@ class Engine(Section, frozen=True):
     alias              the model's name in topics and requests
     kind               "vllm", or "fake" for a trial without one
     python             interpreter of the engine's own virtual environment
-    model              directory of the model, or its name in the engine's cache
+    model              directory of the model; empty: the small one in the box (home commands)
     device             "auto", "cpu" or "cuda"
     max_model_len      longest prompt plus answer, in tokens; 0: the model's own
     kv_cache_mib       memory for the KV cache; 0: the engine measures what is free

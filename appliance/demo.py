@@ -124,7 +124,6 @@ async def _play(parts: Parts, narrator: Narrator, result: Result) -> None:
                 narrator,
                 result,
                 idle_timeout_s=idle_timeout_s(parts),
-                random=parts.model is None and not parts.fake,
             )
             try:
                 await _while_alive(story, (daemon, private.child))

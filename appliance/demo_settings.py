@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from appliance.config_example import toml_value
+from appliance.home_action import MODEL
 from appliance.mosquitto import Broker
-from appliance.tiny_model import write_model
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -19,8 +17,8 @@ class Parts(Struct, frozen=True, kw_only=True):
 
     engine_python  has vLLM; not needed if `fake`
     mosquitto      the broker's program
-    model          a directory; None: a tiny one is written into the cache
-    cache          for the model, the engine's caches and the last ledger
+    model          a directory; None: the model in the box
+    cache          for the engine's caches and the last ledger
     keep           where to run and leave everything; None: a temporary folder
     """
 
@@ -62,28 +60,13 @@ def _engine(parts: Parts) -> dict[str, Any]:  # TOML
     return {
         "kind": "vllm",
         "python": str(parts.engine_python),
-        "model": str(parts.model or _tiny_model(parts.cache)),
+        "model": str(parts.model or MODEL),
         "max_model_len": 512,
         "kv_cache_mib": 16,
         "max_running": 4,
         "enforce_eager": True,
         "cache_dir": str(parts.cache / "engine"),
     }
-
-
-def _tiny_model(cache: Path) -> Path:
-    """In the cache as a whole or not at all: a demo may be interrupted, or run twice at once."""
-    model = cache / "tiny-model"
-    if not model.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix="tiny-model.", dir=cache))
-        try:
-            write_model(fresh)
-            if not model.exists():
-                fresh.rename(model)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)  # it has its place, or another one has
-    return model
 
 
 def _toml(tables: dict[str, Any]) -> str:  # TOML

@@ -7,11 +7,12 @@ from typing import Protocol
 from appliance.demo_narrator import Narrator
 from appliance.demo_wire import Heard, Told, Wire
 from appliance.errors import ApplianceError, WakeFailed
+from appliance.home_action import describe
 
 PROMPTS = (
-    ("first", "It rests. This prompt wakes it", "Why is the sky blue?"),
-    ("second", "It is awake. This one needs no wake", "Name three rivers."),
-    ("third", "It has rested. This one wakes it again", "What does waiting cost?"),
+    ("first", "It rests. This prompt wakes it", "dim the bedroom lamp to thirty percent"),
+    ("second", "It is awake. This one needs no wake", "is the front door locked?"),
+    ("third", "It has rested. This one wakes it again", "remind me in an hour and a half"),
 )
 MAX_TOKENS = 48
 
@@ -34,10 +35,10 @@ class Story:
     """Publishes, listens, and narrates. Everything it says, it has heard over MQTT."""
 
     def __init__(
-        self, wire: Wire, narrator: Narrator, found: Found, *, idle_timeout_s: float, random: bool
+        self, wire: Wire, narrator: Narrator, found: Found, *, idle_timeout_s: float
     ) -> None:
         self._wire, self._narrator, self._found = wire, narrator, found
-        self._idle_timeout_s, self._random = idle_timeout_s, random
+        self._idle_timeout_s = idle_timeout_s
         self._state = ""
         self._pids: list[int] = []
 
@@ -53,8 +54,6 @@ class Story:
         first, second, third = PROMPTS
         self._found.engine = {"version": None, "pids": self._pids}
         await self._ask(*first)
-        if self._random:
-            self._narrator.note("the tiny model is random: it shows the way, it knows nothing")
         await self._ask(*second)
         await self._rest()
         await self._ask(*third)
@@ -88,6 +87,8 @@ class Story:
         rest = answer["text"].removeprefix(said)
         if rest and len(rest) < len(answer["text"]):
             self._narrator.part(rest)
+        if (action := describe(answer["text"])) is not None:
+            self._narrator.note(f"a home would: {action}")
         self._narrator.took(answer)
         timing = answer["timing"]
         kept = {"id": answer["id"], "text": answer["text"], "wake_s": timing["wake_s"]}

@@ -55,11 +55,11 @@ def run(config: Config, fake: bool, verbose: bool) -> None:
     show_default=True, help="The broker's program.",
 )  # fmt: skip
 @click.option(
-    "--model", type=Path, metavar="DIR", help="Model to serve; without it, a tiny one is made."
+    "--model", type=Path, metavar="DIR", help="Model to serve, instead of the one in the box."
 )
 @click.option(
     "--cache", type=Path, metavar="DIR", default=CACHE, show_default=True,
-    help="Where the model, the engine's caches and the last ledger stay.",
+    help="Where the engine's caches and the last ledger stay.",
 )  # fmt: skip
 @click.option("--keep", type=Path, metavar="DIR", help="Run in DIR and leave everything there.")
 @click.option("--fake", is_flag=True, help="Without vLLM: an engine that repeats the prompt.")

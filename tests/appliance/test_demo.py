@@ -90,7 +90,7 @@ def test_for_people(mosquitto: str, temporary: Path, tmp_path: Path) -> None:
 
     assert errors == ""
     assert "publish wattnap/demo/request/main/first" in story
-    assert "Why is the sky blue?" in story.split("waking", 1)[1]
+    assert "dim the bedroom lamp to thirty percent" in story.split("waking", 1)[1]
     assert "no meter has measured it" in story
     assert str(kept / "state" / "wattnap.db") in story.replace("\n", "")
     assert (kept / "daemon.log").exists()

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from appliance.tiny_model import write_model
+from tests.tiny_model import write_model
 from drivers.errors import Died
 from drivers.procfs import shared_memory
 from drivers.protocols import Engine

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.tiny_model import LETTERS, write_model
+from tests.tiny_model import LETTERS, write_model
 
 READ_WITH_ITS_LIBRARIES = """
 import sys

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.tiny_model import write_model
+from tests.tiny_model import write_model
 from tests.systemd.conftest import machine
 from tests.systemd.machine import UNIT, Machine
 from tests.systemd.product import CONFIG

@@ -221,7 +221,7 @@ def _bfloat16(values: Sequence[float]) -> bytes:
 
 def main(arguments: Sequence[str]) -> None:
     """Write the model where the command line says."""
-    parser = ArgumentParser(prog="python -m appliance.tiny_model", description=main.__doc__)
+    parser = ArgumentParser(prog="python -m tests.tiny_model", description=main.__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--head-dim", type=int, default=32, help="16 kills vLLM on a CPU")
