@@ -230,6 +230,11 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
     device = settings.device
     if device == "auto":
         device = "cuda" if nvidia_gpus() else "cpu"
+    env = dict(settings.env)
+    if not settings.model and device == "cpu":
+        # The model in the box is so small that a second thread only waits for the first
+        # (docs/measurements, 2026-11-21).
+        env.setdefault("OMP_NUM_THREADS", "1")
     return VllmEngine(
         python=Path(settings.python),
         model=settings.model or str(MODEL),
@@ -237,7 +242,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
         runtime_dir=Path(config.runtime_dir) / settings.alias,
         cache_dir=config.cache_dir,
         args=settings.args,
-        env=settings.env,
+        env=env,
         device=device,
         max_model_len=settings.max_model_len or None,
         kv_cache_bytes=settings.kv_cache_mib * 1024 * 1024 or None,

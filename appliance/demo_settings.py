@@ -8,7 +8,6 @@ from typing import Any
 from msgspec import Struct
 
 from appliance.config_example import toml_value
-from appliance.home_action import MODEL
 from appliance.mosquitto import Broker
 
 
@@ -60,7 +59,7 @@ def _engine(parts: Parts) -> dict[str, Any]:  # TOML
     return {
         "kind": "vllm",
         "python": str(parts.engine_python),
-        "model": str(parts.model or MODEL),
+        "model": str(parts.model or ""),
         "max_model_len": 512,
         "kv_cache_mib": 16,
         "max_running": 4,

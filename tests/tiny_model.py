@@ -61,7 +61,8 @@ def write_model(directory: Path, *, seed: int = 0, head_dim: int = 32) -> None:
     }
     for name, document in documents.items():
         (directory / name).write_text(json.dumps(document, indent=1), encoding="utf-8")
-    (directory / "model.safetensors").write_bytes(_safetensors(_weights(random.Random(seed))))  # noqa: S311  # not for secrets
+    weights = _weights(random.Random(seed))
+    (directory / "model.safetensors").write_bytes(_safetensors(weights))
 
 
 def _config(head_dim: int) -> dict[str, object]:

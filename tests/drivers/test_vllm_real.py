@@ -16,7 +16,6 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from tests.tiny_model import write_model
 from drivers.errors import Died
 from drivers.procfs import shared_memory
 from drivers.protocols import Engine
@@ -24,6 +23,7 @@ from drivers.vllm import VllmEngine
 from tests.contracts.engine import EngineContract, answer, stream_body
 from tests.drivers.conftest import children
 from tests.drivers.parts import requests_running, shared_memory_of, socket_of, started
+from tests.tiny_model import write_model
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_model import write_model
 from tests.systemd.conftest import machine
 from tests.systemd.machine import UNIT, Machine
 from tests.systemd.product import CONFIG
+from tests.tiny_model import write_model
 
 # Places of their own: ProtectHome= hides those of this host, if they are in a home.
 ENGINE, PYTHON, MODEL = "/opt/wattnap/engine/real", "/opt/python", "/opt/wattnap/models/tiny"
