@@ -84,7 +84,7 @@ def test_folds_are_disjoint() -> None:
     assert all(len(texts[fold]) > 100 for fold in FOLDS)
 
 
-@pytest.mark.parametrize("name", ["dev", "second", "final", "fresh"])
+@pytest.mark.parametrize("name", ["dev", "second", "final", "fresh", "strangers"])
 def test_hand_written_sets_are_well_formed(name: str) -> None:
     """Every line reads as a command and an action, and no command stands twice."""
     cases = free_hand(name)
