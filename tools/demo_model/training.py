@@ -23,8 +23,8 @@ class Recipe:
     prompt_weight  how much predicting the command counts, against predicting the answer
     """
 
-    seed: int = 8
-    steps: int = 3500
+    seed: int = 10
+    steps: int = 4500
     batch: int = 512
     lr: float = 1.5e-3
     warm_up: int = 300
