@@ -19,13 +19,7 @@ from appliance.attempt import Attempts
 from appliance.books import Books
 from appliance.clock import Clock, iso
 from appliance.deadlines import Deadlines
-from appliance.errors import (
-    ApplianceError,
-    Expired,
-    GaveUp,
-    Interrupted,
-    WakeFailed,
-)
+from appliance.errors import ApplianceError, Expired, GaveUp, Interrupted, WakeFailed
 from appliance.idleness import Idleness
 from appliance.journal import Journal
 from appliance.moves import Moves
@@ -84,7 +78,7 @@ class Supervisor:
         self._move: Owed | None = None
         self._watch: Owed | None = None
         self._idle: asyncio.Task[None] | None = None
-        self._deadlines = Deadlines(clock, self._expire)
+        self._deadlines = Deadlines(clock, lambda e: self.drop(e, Expired(e.deadline_s or 0.0)))
         self._cause = "request"
         self._failures = 0
         self._attempts = Attempts(
@@ -222,10 +216,7 @@ class Supervisor:
                 for entry in self._roster.take():
                     self._start(entry)
             case lc.Requeue():
-                for task, entry in list(self._serving.items()):
-                    self._forget(task)
-                    self._again(entry)
-                self._serving.clear()
+                self._requeue()
             case lc.BeginIdle():
                 self._begin_idle()
             case lc.EndIdle():
@@ -294,6 +285,16 @@ class Supervisor:
             self._journal.put(partial(inbox.requeue, seq=entry.seq))
         self._roster.put_back(entry)
 
+    def _requeue(self) -> None:
+        serving_now, self._serving = self._serving, {}
+        for task, entry in serving_now.items():
+            self._forget(task)
+            if entry.ended:  # its answer was whole before the engine died
+                self._roster.remove(entry)
+            else:
+                self._again(entry)
+        self._begin_gap()
+
     def _tell_waking(self, entry: Entry) -> None:
         self._attempts.tell(entry, "waking", expected_s=round(self.moves.expected_wake_s, 1))
 
@@ -305,9 +306,6 @@ class Supervisor:
     def _begin_gap(self) -> None:
         if not len(self._roster):
             self.idleness.begin_gap()
-
-    def _expire(self, entry: Entry) -> None:
-        self.drop(entry, Expired(entry.deadline_s or 0.0))
 
     # Moves.
 
