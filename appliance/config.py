@@ -168,13 +168,11 @@ class Config(Section, frozen=True):
     name         of this appliance, in topics
     state_dir    the database and the engine's caches
     runtime_dir  sockets; private to the daemon
-    log_prompts  true: prompts may appear in the log
     """
 
     name: Name = "home"
     state_dir: str = "/var/lib/wattnap"
     runtime_dir: str = "/run/wattnap"
-    log_prompts: bool = False
     mqtt: Mqtt = Mqtt()
     socket: Socket = Socket()
     engine: Engine = Engine()

@@ -20,6 +20,16 @@ from policies.ladder import Depth
 log = logging.getLogger(__name__)
 
 
+BACK_OFF_MAX_S = 300.0
+DOUBLINGS = 9
+"""Enough to pass the longest pause; days of failures must not make a number too large."""
+
+
+def pause_s(failures: int) -> float:
+    """Before the next start, after so many failures in a row: 1, 2, 4 … 300 s."""
+    return min(2.0 ** min(max(0, failures - 1), DOUBLINGS), BACK_OFF_MAX_S)
+
+
 class Moves:
     """One engine's ways up and down.
 

@@ -55,10 +55,9 @@ Notice = Progress | Part | OutboxReady | ApplianceChanged
 
 
 class Subscription:
-    """Notices in order, bounded. Iterate it; `missed` counts what was dropped."""
+    """Notices in order, bounded: of too many, the oldest are dropped. Iterate it."""
 
     def __init__(self, limit: int) -> None:
-        self.missed = 0
         self._waiting: deque[Notice] = deque()
         self._limit = limit
         self._news = asyncio.Event()
@@ -66,7 +65,6 @@ class Subscription:
     def put(self, notice: Notice) -> None:
         if len(self._waiting) >= self._limit:
             self._waiting.popleft()
-            self.missed += 1
         self._waiting.append(notice)
         self._news.set()
 

@@ -22,7 +22,7 @@ from appliance.deadlines import Deadlines
 from appliance.errors import ApplianceError, Expired, GaveUp, Interrupted, WakeFailed
 from appliance.idleness import Idleness
 from appliance.journal import Journal
-from appliance.moves import Moves
+from appliance.moves import Moves, pause_s
 from appliance.notices import ApplianceChanged, Notices
 from appliance.roster import Entry, Roster
 from drivers.errors import DriverError
@@ -32,8 +32,6 @@ from policies.ladder import Depth, Ladder, Policy, Timetable
 log = logging.getLogger(__name__)
 
 Owed: TypeAlias = "asyncio.Task[lc.Event]"
-
-BACK_OFF_MIN_S, BACK_OFF_MAX_S = 1.0, 300.0
 
 
 class Supervisor:
@@ -304,7 +302,7 @@ class Supervisor:
         self.post(lc.Finished())
 
     def _begin_gap(self) -> None:
-        if not len(self._roster):
+        if not self._roster:
             self.idleness.begin_gap()
 
     # Moves.
@@ -341,17 +339,17 @@ class Supervisor:
         if self._move is not None:
             self._forget(self._move)
         self._failures += 1
-        self._move = self._owe(self._mend(self.back_off_s))
+        self._move = self._owe(self._mend())
 
     @property
     def back_off_s(self) -> float:
         """Pause before the next start, by how often it has failed in a row."""
-        return float(min(BACK_OFF_MIN_S * 2 ** max(0, self._failures - 1), BACK_OFF_MAX_S))
+        return pause_s(self._failures)
 
-    async def _mend(self, pause_s: float) -> lc.Event:
+    async def _mend(self) -> lc.Event:
         """Clear away what is left of the engine, and let some time pass."""
         await self.moves.clear_away()
-        await self._clock.sleep_until(self._clock.now() + pause_s)
+        await self._clock.sleep_until(self._clock.now() + self.back_off_s)
         return lc.RetryDue(wanted=self.idleness.never_rests)
 
     def _fail_live(self, reason: str) -> None:

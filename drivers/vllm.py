@@ -77,7 +77,6 @@ class VllmEngine:
         self._python = python.absolute()
         self._model = model
         self._served_name = served_name
-        self._runtime_dir = runtime_dir
         self._home = Home(runtime_dir)
         self._cache_dir = cache_dir
         self._device = device

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.systemd import groups
-from tests.systemd.base import CACHE
+from tests.systemd.base_tree import CACHE
 
 BOXES = CACHE / "boxes"
 REBOOT = 133  # nspawn's exit status when its init asks for one

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.systemd.base import CACHE, base, made_once
+from tests.systemd.base_tree import CACHE, base, made_once
 from tests.systemd.box import Box
 
 CLONE = Path(__file__).parents[2]
