@@ -106,8 +106,12 @@ class Attempts:
             if entry.events is None:
                 self._notices.tell(part)
                 return
+            if entry.events.has_room():
+                entry.events.put(part)
+                return
             async with asyncio.timeout(READER_STUCK_S):
-                await entry.events.put_part(part)
+                await entry.events.room()
+            entry.events.put(part)
 
         return tell
 

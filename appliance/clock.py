@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import heapq
+import math
 import os
 import time
+import weakref
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +39,7 @@ class Clock(Protocol):
 class SystemClock:
     def __init__(self) -> None:
         self.boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        self._alarms: _Alarms | None = None
 
     def now(self) -> float:
         # CLOCK_MONOTONIC stops while the box is suspended; idle time must not.
@@ -49,18 +54,61 @@ class SystemClock:
         return state not in {-1, _TIME_ERROR}
 
     async def sleep_until(self, at_s: float) -> None:
-        # asyncio's own timers stand still in suspend; a timerfd on CLOCK_BOOTTIME
-        # is due at once after the resume.
         if at_s <= self.now():
             return
-        loop, due = asyncio.get_running_loop(), asyncio.Event()
-        timer = _timer(at_s)
+        if self._alarms is None:
+            self._alarms = _Alarms(self)
+        await self._alarms.wait_until(at_s)
+
+
+class _Alarms:
+    """One timerfd on CLOCK_BOOTTIME for everybody who sleeps, in one event loop.
+
+    asyncio's own timers stand still in suspend; this one is due at once after the
+    resume. Most sleeps end early, because a request comes: their alarms are left
+    set, and the timer then rings for nobody, rather than be set twice a request.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._timer = _timer()
+        weakref.finalize(self, os.close, self._timer)
+        self._rings_s = math.inf
+        self._due: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._order = count()
+        self._waiting = 0
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._timer, self._ring)
+
+    async def wait_until(self, at_s: float) -> None:
+        """Return once the clock shows `at_s`."""
+        if len(self._due) > 2 * self._waiting + 64:
+            self._due = [alarm for alarm in self._due if not alarm[2].done()]
+            heapq.heapify(self._due)
+        rung = self._loop.create_future()
+        heapq.heappush(self._due, (at_s, next(self._order), rung))
+        if at_s < self._rings_s:
+            self._set(at_s)
+        self._waiting += 1
         try:
-            loop.add_reader(timer, due.set)
-            await due.wait()
+            await rung
         finally:
-            loop.remove_reader(timer)
-            os.close(timer)
+            self._waiting -= 1
+
+    def _ring(self) -> None:
+        os.read(self._timer, 8)  # how often it has rung
+        now_s = self._clock.now()
+        while self._due and (self._due[0][0] <= now_s or self._due[0][2].done()):
+            rung = heapq.heappop(self._due)[2]
+            if not rung.done():
+                rung.set_result(None)
+        self._rings_s = math.inf
+        if self._due:
+            self._set(self._due[0][0])
+
+    def _set(self, at_s: float) -> None:
+        _set_timer(self._timer, at_s)
+        self._rings_s = at_s
 
 
 def iso(at: datetime) -> str:
@@ -88,18 +136,21 @@ class _Itimerspec(ctypes.Structure):
     )
 
 
-def _timer(at_s: float) -> int:
-    """A timerfd that is readable once CLOCK_BOOTTIME reaches `at_s` (timerfd_create(2)).
+def _timer() -> int:
+    """A timerfd on CLOCK_BOOTTIME (timerfd_create(2)).
 
     By hand: os.timerfd_create exists only from Python 3.13 on.
     """
     fd: int = _libc.timerfd_create(time.CLOCK_BOOTTIME, os.O_CLOEXEC | os.O_NONBLOCK)
     if fd < 0:
         raise OSError(ctypes.get_errno(), "timerfd_create")
+    return fd
+
+
+def _set_timer(fd: int, at_s: float) -> None:
+    """Make it readable once CLOCK_BOOTTIME reaches `at_s`."""
     seconds, part = divmod(at_s, 1.0)
     # Never 0 and 0: that would disarm it.
     when = _Itimerspec(0, 0, int(seconds), max(1, int(part * 1e9)))
     if _libc.timerfd_settime(fd, _TFD_TIMER_ABSTIME, ctypes.byref(when), None) < 0:
-        os.close(fd)
         raise OSError(ctypes.get_errno(), "timerfd_settime")
-    return fd

@@ -141,9 +141,13 @@ class Intake:
         if self._roster.find(entry.key) is not None:
             raise Conflict(entry.id)
         entry.events = LiveReply()
-        door, client, id = entry.key
-        entry.events.put(Progress(door=door, client=client, id=id, state="queued"))
-        self._supervisor.arrived(entry)
+        if self._supervisor.has_place():
+            self._supervisor.occupy(entry)
+            self._supervisor.begin(entry)
+        else:
+            door, client, id = entry.key
+            entry.events.put(Progress(door=door, client=client, id=id, state="queued"))
+            self._supervisor.arrived(entry)
         try:
             yield _told(entry.events)
         finally:

@@ -26,16 +26,19 @@ class LiveReply:
         self._room = asyncio.Event()
 
     def put(self, event: Event) -> None:
-        """Progress, or the end. Never waits: there are few of them."""
+        """Never waits. Before a part, see that there is room: of those there may be many."""
         self._waiting.append(event)
         self._news.set()
 
-    async def put_part(self, part: Part) -> None:
-        """Return once the reader is no further behind than `PARTS_AHEAD`."""
-        while len(self._waiting) >= PARTS_AHEAD:
+    def has_room(self) -> bool:
+        """The reader is no further behind than `PARTS_AHEAD`."""
+        return len(self._waiting) < PARTS_AHEAD
+
+    async def room(self) -> None:
+        """Return once there is."""
+        while not self.has_room():
             self._room.clear()
             await self._room.wait()
-        self.put(part)
 
     async def get(self) -> Event:
         while not self._waiting:

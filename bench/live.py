@@ -3,19 +3,21 @@
     python -m bench.live
 
 Both sides in one run, in turns: straight to the engine's socket, and through
-the daemon's socket door with accounting on. The engine is a paced pretender.
-Prints one line of JSON.
+the daemon's socket door with accounting on. The engine is a pretender: paced for
+the throughput, with all the streams at once; as fast as it can for the latency,
+over a connection that is kept, as the engine's is. Prints one line of JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +45,31 @@ async def straight(session: aiohttp.ClientSession, prompt: str) -> int:
     return int(json.loads(usage[6:])["usage"]["completion_tokens"])
 
 
-async def through(made: Rig, prompt: str) -> int:
-    """The same, asked at the socket door with streaming."""
-    reader, writer = await asyncio.open_unix_connection(str(made.socket), limit=1 << 20)
-    request = {"prompt": prompt, "stream": True}
-    writer.write(json.dumps({"op": "ask", "request": request}).encode() + b"\n")
-    try:
+class Through:
+    """The same, asked at the socket door with streaming: a connection for each caller."""
+
+    def __init__(self, made: Rig) -> None:
+        self._socket = made.socket
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def ask(self, prompt: str) -> int:
+        if not self._idle:
+            path = str(self._socket)
+            self._idle.append(await asyncio.open_unix_connection(path, limit=1 << 20))
+        reader, writer = self._idle.pop()
+        request = {"prompt": prompt, "stream": True}
+        writer.write(json.dumps({"op": "ask", "request": request}).encode() + b"\n")
         while True:
             line = await reader.readline()
             if line.startswith(b'{"event":"answer"'):
+                self._idle.append((reader, writer))
                 return int(json.loads(line)["answer"]["usage"]["completion_tokens"])
             if b'"event":"error"' in line or not line:
                 raise RuntimeError(line.decode())
-    finally:
-        writer.close()
+
+    def close(self) -> None:
+        for _, writer in self._idle:
+            writer.close()
 
 
 async def throughput(ask: Ask, streams: int, tokens: int) -> float:
@@ -79,30 +92,55 @@ async def latency(ask: Ask, count: int) -> list[float]:
     return seconds
 
 
-async def run(made: Rig, options: argparse.Namespace) -> dict[str, Any]:
-    await through(made, "wake up")
+@contextlib.asynccontextmanager
+async def both_sides(made: Rig) -> AsyncIterator[dict[str, Ask]]:
+    """Ways to ask, with the engine awake."""
+    through = Through(made)
+    await through.ask("wake up")
     engine = aiohttp.UnixConnector(str(made.run / "main" / "engine" / "vllm.sock"), limit=0)
-    rates: dict[str, list[float]] = {"straight": [], "through": []}
-    waits: dict[str, list[float]] = {"straight": [], "through": []}
     async with aiohttp.ClientSession(connector=engine) as session:
-        sides: dict[str, Ask] = {
-            "straight": lambda prompt: straight(session, prompt),
-            "through": lambda prompt: through(made, prompt),
-        }
+        yield {"straight": lambda prompt: straight(session, prompt), "through": through.ask}
+    through.close()
+
+
+async def throughputs(made: Rig, options: argparse.Namespace) -> dict[str, Any]:
+    rates: dict[str, list[float]] = {"straight": [], "through": []}
+    async with both_sides(made) as sides:
         for _ in range(options.rounds):
             for side, ask in sides.items():
                 rates[side].append(await throughput(ask, options.streams, options.tokens))
-                waits[side] += await latency(ask, options.requests)
     median = {side: statistics.median(found) for side, found in rates.items()}
-    p50 = {side: statistics.median(found) for side, found in waits.items()}
     return {
-        "streams": options.streams,
-        "paced_at_tokens_per_s": options.pace,
         "tokens_per_s": {side: [round(r, 1) for r in found] for side, found in rates.items()},
         "throughput_ratio": round(median["through"] / median["straight"], 4),
+    }
+
+
+async def latencies(made: Rig, options: argparse.Namespace) -> dict[str, Any]:
+    waits: dict[str, list[float]] = {"straight": [], "through": []}
+    async with both_sides(made) as sides:
+        for _ in range(options.rounds):
+            for side, ask in sides.items():
+                waits[side] += await latency(ask, options.requests)
+    p50 = {side: statistics.median(found) for side, found in waits.items()}
+    return {
         "latency_p50_s": {side: round(s, 6) for side, s in p50.items()},
         "added_latency_p50_s": round(p50["through"] - p50["straight"], 6),
     }
+
+
+def measured(
+    work: Callable[[Rig, argparse.Namespace], Awaitable[dict[str, Any]]],
+    options: argparse.Namespace,
+    *switches: str,
+) -> dict[str, Any]:
+    """What `work` finds in an installation of its own."""
+    with rig(Path(tempfile.mkdtemp(prefix="live")), switches=switches) as made:
+        made.start_daemon()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            result = runner.run(work(made, options))
+        made.stop_daemon()
+    return result
 
 
 def main() -> None:
@@ -113,12 +151,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=200)
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="live"))
-    with rig(folder, switches=("--tokens-per-s", str(options.pace))) as made:
-        made.start_daemon()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            result = runner.run(run(made, options))
-        made.stop_daemon()
+    result = {"streams": options.streams, "paced_at_tokens_per_s": options.pace}
+    result |= measured(throughputs, options, "--tokens-per-s", str(options.pace))
+    result |= measured(latencies, options)
     report({"bench": "live", "machine": machine()} | result)
 
 

@@ -14,6 +14,7 @@ from appliance.desk import Desk
 from appliance.doors import socket_lines as lines
 from appliance.doors.socket_lines import AnyOp
 from appliance.doors.socket_ops import DOOR, Caller
+from appliance.doors.socket_sending import Lines
 from appliance.errors import ApplianceError, BadRequest, InboxFull, Interrupted, TooLarge
 
 log = logging.getLogger(__name__)
@@ -34,13 +35,13 @@ class Connection:
         max_request_bytes: int,
         stalled_s: float,
     ) -> None:
-        self._reader, self._writer = reader, writer
+        self._reader = reader
+        self._out = Lines(writer, stalled_s=stalled_s)
         self._desk = desk
         self._max_request_bytes, self._stalled_s = max_request_bytes, stalled_s
         self._line_bytes = 2 * max_request_bytes + ENVELOPE_BYTES
         self._socket = writer.get_extra_info("socket")
         self._client = f"uid:{peer_uid(self._socket)}"
-        self._sending = asyncio.Lock()  # a client that does not read holds up one event, not many
         self._running = 0
         self._live: set[asyncio.Task[None]] = set()
         """Those that may be cancelled: nothing they have promised is lost by it."""
@@ -48,14 +49,17 @@ class Connection:
 
     async def serve(self) -> None:
         """Until the client has gone, or has said all and been answered."""
-        async with asyncio.TaskGroup() as watch:
-            async with asyncio.TaskGroup() as ops:
-                try:
-                    await self._take_lines(ops)
-                except OSError:
-                    self._drop()
-                left = watch.create_task(self._drop_when_gone())
-            left.cancel()
+        try:
+            async with asyncio.TaskGroup() as watch:
+                async with asyncio.TaskGroup() as ops:
+                    try:
+                        await self._take_lines(ops)
+                    except OSError:
+                        self._drop()
+                    left = watch.create_task(self._drop_when_gone())
+                left.cancel()
+        finally:
+            self._out.flush()
 
     async def _take_lines(self, ops: asyncio.TaskGroup) -> None:
         """Start an op for each line. Returns at the end of the input."""
@@ -119,26 +123,19 @@ class Connection:
             log.debug("%s is gone", self._client)
         except asyncio.CancelledError:
             if task in self._live and not self._gone:
-                self._writer.write(lines.failed(op.tag, about, Interrupted()))
+                self._out.put(lines.failed(op.tag, about, Interrupted()))
             raise
         finally:
             self._live.discard(task)
             self._running -= 1
 
     async def _send(self, line: bytes) -> None:
-        """Return once the client, or the small buffer on its way, has taken it.
-
-        Raises OSError if the client is gone, or does not read.
-        """
-        async with self._sending:
-            self._writer.write(line)
-            try:
-                async with asyncio.timeout(self._stalled_s):
-                    await self._writer.drain()
-            except OSError:  # a TimeoutError is one
-                self._writer.transport.abort()
-                self._drop()
-                raise
+        """Send an event; whoever does not take it has left. Raises OSError then."""
+        try:
+            await self._out.send(line)
+        except OSError:
+            self._drop()
+            raise
 
     async def _refuse_long_line(self, line: bytes) -> None:
         """Read on to its end: cut off in mid-sentence, a client would not see why."""
