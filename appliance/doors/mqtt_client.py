@@ -14,14 +14,14 @@ from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import MQTTErrorCode
-from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.properties import Properties as PahoProperties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from appliance.doors import mqtt_socket
 from appliance.doors.mqtt_message import Message, Properties
-from appliance.doors.mqtt_paho import QuietClient, Terms, our_message, salvage
+from appliance.doors.mqtt_packet import Malformed, decode_publish
+from appliance.doors.mqtt_paho import QuietClient, Terms
 from appliance.doors.mqtt_sending import FAILURE, WINDOW, NotTaken, Sending
 
 MAX_UNFINISHED = 256
@@ -83,12 +83,10 @@ class Connection:
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
         self._paho.on_subscribe = self._on_subscribe
-        self._paho.on_message = lambda _client, _data, message: self._on(our_message(message))
         self._paho.on_publish = lambda _client, _data, mid, code, _more: self._sending.note_answer(
             mid, code.value
         )
-        self._decode_message = self._paho._handle_publish  # noqa: SLF001
-        self._paho._handle_publish = self._on_packet  # type: ignore[method-assign]  # noqa: SLF001
+        self._paho._handle_publish = self._on_publish  # type: ignore[method-assign]  # noqa: SLF001
 
     async def open(self) -> None:
         """Raises ConnectionEnded."""
@@ -125,6 +123,8 @@ class Connection:
                 granted = await self._granted
         except TimeoutError:
             raise ConnectionEnded("the broker does not answer SUBSCRIBE") from None
+        if len(granted) != len(filters):
+            raise ConnectionEnded(f"{len(granted)} answers to {len(filters)} subscriptions")
         for each, code in zip(filters, granted, strict=True):
             if code.is_failure:
                 raise ConnectionEnded(f"we may not subscribe to {each}: {code}", code.value)
@@ -257,19 +257,23 @@ class Connection:
                 ConnectionEnded(f"{reason}, after it refused {refusal}" if refusal else reason)
             )
 
-    def _on_packet(self) -> MQTTErrorCode:
-        """Let paho decode a message; take note of one that it cannot decode.
+    def _on_publish(self) -> MQTTErrorCode:
+        """Take a message. One that cannot be read is one all the same.
 
-        paho would cut the connection, the broker would send it again, and so on for
-        ever: one text property with U+FEFF in it, which Mosquitto lets pass, would
-        keep everybody out.
+        paho would cut the connection over it, the broker would send it again, and so
+        on for ever: one text property with U+FEFF in it, which Mosquitto lets pass,
+        would keep everybody out.
         """
+        packet = self._paho._in_packet  # noqa: SLF001
         try:
-            return self._decode_message()
-        except MalformedPacket as error:
-            packet = self._paho._in_packet  # noqa: SLF001
-            self._on(salvage(packet["command"], bytes(packet["packet"]), str(error)))
-            return MQTTErrorCode.MQTT_ERR_SUCCESS
+            message = decode_publish(
+                packet["command"], bytes(packet["packet"]), is_v5=self._terms.is_v5
+            )
+        except Malformed as error:
+            self.cut(f"the broker sent a broken message: {error}")
+        else:
+            self._on(message)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _on(self, message: Message) -> None:
         self._sending.forget(message.mid)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 
-from appliance.doors.mqtt_message import Message, Properties
+from appliance.doors.mqtt_message import Properties
 
 # paho calls each lost connection an ERROR, in its own words; we say it once, in ours.
 _paho_log = logging.getLogger(f"{__name__}.paho")
@@ -157,46 +156,3 @@ def paho_properties(properties: Properties) -> PahoProperties:
     if properties.user:
         told.UserProperty = list(properties.user)
     return told
-
-
-def our_message(message: paho.MQTTMessage) -> Message:
-    try:
-        topic, unreadable = message.topic, ""
-    except UnicodeDecodeError as error:
-        topic, unreadable = "", f"the topic is not UTF-8: {error}"
-    return Message(
-        topic=topic,
-        payload=bytes(message.payload),
-        qos=message.qos,
-        mid=message.mid,
-        retained=bool(message.retain),
-        redelivered=bool(message.dup),
-        properties=_our_properties(message.properties),
-        unreadable=unreadable,
-    )
-
-
-def salvage(command: int, packet: bytes, problem: str) -> Message:
-    """Of a PUBLISH whose properties cannot be read: what stands before them (MQTT 5.0, 3.3.2)."""
-    (length,) = struct.unpack_from("!H", packet)
-    qos = (command & 0x06) >> 1
-    mid = struct.unpack_from("!H", packet, 2 + length)[0] if qos else 0
-    return Message(
-        topic=packet[2 : 2 + length].decode(errors="replace"),
-        payload=b"",
-        qos=qos,
-        mid=mid,
-        retained=bool(command & 1),
-        redelivered=bool(command & 8),
-        unreadable=problem,
-    )
-
-
-def _our_properties(given: PahoProperties | None) -> Properties:
-    correlation = getattr(given, "CorrelationData", None)
-    return Properties(
-        response_topic=getattr(given, "ResponseTopic", None),
-        correlation=None if correlation is None else bytes(correlation),
-        expiry_s=getattr(given, "MessageExpiryInterval", None),
-        user=tuple((name, value) for name, value in getattr(given, "UserProperty", ())),
-    )

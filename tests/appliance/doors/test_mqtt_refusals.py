@@ -14,6 +14,7 @@ from appliance.errors import ApplianceError, InboxFull, StorageFailed, UnknownMo
 from tests.appliance.doors.mqtt_doors import BASE, door, serving
 from tests.brokers import Mosquitto
 from tests.fakes.mqtt_desk import MqttDesk
+from tests.mqtt_wire import Publication, wired
 from tests.senders import Sender, sender
 
 REQUEST = f"{BASE}/request"
@@ -261,6 +262,21 @@ async def test_a_property_that_no_client_can_decode_keeps_nobody_out(
         assert "cannot be read" in told["error"]["message"]
         await still_serves(someone, desk)
     assert len(desk.refusals) == 1
+
+
+async def test_a_megabyte_of_properties_holds_up_nobody(broker: Mosquitto, desk: MqttDesk) -> None:
+    """paho took minutes to decode one; it is refused, acknowledged and told."""
+    flood = Publication(REQUEST, b"hi", user=[("", "")] * 200_000)
+    async with (
+        sender(broker.port, filters=(f"{BASE}/errors", f"{BASE}/response/#")) as someone,
+        serving(door(broker.port, desk)),
+    ):
+        async with wired(broker.port) as attacker:
+            await attacker.publish([flood])
+        told = await someone.hears_json(f"{BASE}/errors")
+
+        assert "1000000 bytes of properties" in told["error"]["message"]
+        await still_serves(someone, desk)
 
 
 async def test_a_flood_of_nonsense_is_survived(hasty_broker: Mosquitto, desk: MqttDesk) -> None:
