@@ -40,6 +40,7 @@ class SystemClock:
     def __init__(self) -> None:
         self.boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._alarms: _Alarms | None = None
+        self._synced, self._asked_s = False, -math.inf
 
     def now(self) -> float:
         # CLOCK_MONOTONIC stops while the box is suspended; idle time must not.
@@ -49,9 +50,11 @@ class SystemClock:
         return datetime.now(UTC)  # noqa: TID251 - this is the one place
 
     def synced(self) -> bool:
-        timex = ctypes.create_string_buffer(_TIMEX_BYTES)
-        state: int = _libc.adjtimex(timex)
-        return state not in {-1, _TIME_ERROR}
+        # Asked of the kernel once a second at most: a burst of requests would feel it.
+        if (now_s := self.now()) >= self._asked_s + 1:
+            state: int = _libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+            self._synced, self._asked_s = state not in {-1, _TIME_ERROR}, now_s
+        return self._synced
 
     async def sleep_until(self, at_s: float) -> None:
         if at_s <= self.now():

@@ -120,11 +120,13 @@ class Intake:
                 self.notices.tell(OutboxReady(entry.key[0]))
             return
         entry.seq = write.result().seq
+        if direct:
+            # First of all: its attempt is on its way before anybody is told of it.
+            entry.claimed, entry.attempts = True, 1
+            self._supervisor.begin(entry)
         door, client, id = entry.key
         self.notices.tell(Progress(door=door, client=client, id=id, state="queued"))
         if direct:
-            entry.claimed, entry.attempts = True, 1
-            self._supervisor.begin(entry)
             return
         entry.body = None  # it is in the database; many may wait
         if self._supervisor.machine.state is not State.CLOSED:
@@ -226,6 +228,7 @@ class Intake:
             "running": load.running,
             "expected_wake_s": round(self._supervisor.moves.expected_wake_s, 1),
             "failure": self._supervisor.moves.failure,
+            "set_aside": str(self._store.set_aside) if self._store.set_aside else None,
         }
 
     async def energy(self) -> dict[str, Any]:

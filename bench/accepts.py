@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from bench.disk import fsync_s, summary
+from bench.disk import probed, slower, summary
 from bench.rig import Rig, machine, report, rig
 
 
@@ -54,14 +54,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--senders", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--slower-fsync-ms", type=float, default=0.0, help="an SSD: 2, SD card: 20")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="accepts"))
+    slower(folder, options.slower_fsync_ms / 1000)
     with rig(folder, switches=("--start-s", "600")) as made:
         made.start_daemon()
-        before = fsync_s(folder)
+        before = probed(folder)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             result = runner.run(run(made, options))
-        after = fsync_s(folder)
+        after = probed(folder)
     disk = summary(before + after)
     report(
         {"bench": "accepts", "machine": machine(), "senders": options.senders, "fsync": disk}

@@ -88,15 +88,17 @@ class Caller:
                         await self._send(lines.answered(op.tag, payload))
 
     async def _submit(self, op: Submit, request: Request) -> None:
+        # Not to be cancelled: a client that hears nothing repeats it under
+        # the same id, and must not have been told that it was not accepted.
+        if not op.wait:
+            await self._queued(op, await self._desk.accept(request))
+            return
         followed = Followed(self._client, request.id)
         with self._desk.notices.subscribed(followed.wants) as news:
-            # Not to be cancelled: a client that hears nothing repeats it under
-            # the same id, and must not have been told that it was not accepted.
             receipt = await self._desk.accept(request)
             followed.id = receipt.id
             await self._queued(op, receipt)
-            if op.wait:
-                await self._follow(op, receipt, news)
+            await self._follow(op, receipt, news)
 
     async def _fetch(self, op: Fetch) -> None:
         with self._desk.notices.subscribed(Followed(self._client, op.id).wants) as news:

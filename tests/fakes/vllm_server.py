@@ -147,6 +147,7 @@ class Server:
             self.running -= 1
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        seen_s = time.monotonic()
         try:
             asked = await request.json()
             prompt = prompt_of(asked)
@@ -155,7 +156,7 @@ class Server:
             return web.json_response({"error": refusal}, status=400)
         if self.options.log:
             with self.options.log.open("a") as log:
-                log.write(f"{time.monotonic():.6f} {json.dumps(prompt)}\n")
+                log.write(f"{seen_s:.6f} {json.dumps(prompt)}\n")
         while self.options.gate and not self.options.gate.exists():  # noqa: ASYNC110 - a file
             await asyncio.sleep(0.05)
         if prompt == "hang":
