@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from drivers.errors import Died, DriverError, NotSupported, Unresponsive
-from drivers.protocols import EngineFacts, Reply, Sample
+from drivers.protocols import EngineFacts, Reply, Rest, Sample
 
 JSON = {"content-type": "application/json"}
 SSE = {"content-type": "text/event-stream; charset=utf-8"}
@@ -41,13 +41,13 @@ class FakeEngine:
         self,
         *,
         name: str = "fake",
-        levels: frozenset[int] = frozenset({1, 2}),
+        lacks: Mapping[Rest, str] | None = None,
         start_s: float = 0.0,
         token_s: float = 0.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name = name
-        self.levels = levels
+        self.lacks = dict(lacks or {})
         self.start_s = start_s
         self.token_s = token_s
         self.fail_next: DriverError | None = None
@@ -55,7 +55,7 @@ class FakeEngine:
         self.served: list[bytes] = []
         """The bodies of the requests it took, in order."""
         self.calls: list[str] = []
-        """What was asked of it: "start", "sleep 1", "wake", "stop"."""
+        """What was asked of it: "start", "sleep", "park", "wake", "stop", "dismiss"."""
         self._sleep = sleep
         self._state = "stopped"
         self._status = 0
@@ -72,13 +72,21 @@ class FakeEngine:
             self._state = "awake"
         return EngineFacts(kind="fake", version="0")
 
-    async def sleep(self, level: int) -> None:
-        if level not in self.levels:
-            raise NotSupported(self.name, f"no sleep level {level}")
-        self.calls.append(f"sleep {level}")
+    async def sleep(self) -> None:
+        self._rest("sleep", to="asleep")
+
+    async def park(self) -> None:
+        if self._state == "awake":
+            raise NotSupported(self.name, "only a sleeping engine can be parked")
+        self._rest("park", to="parked")
+
+    def _rest(self, how: Rest, *, to: str) -> None:
+        if how in self.lacks:
+            raise NotSupported(self.name, self.lacks[how])
+        self.calls.append(how)
         self._maybe_fail()
         self._need_process()
-        self._state = "asleep"
+        self._state = to
 
     async def wake(self) -> None:
         self.calls.append("wake")
@@ -92,6 +100,9 @@ class FakeEngine:
         self._status = 0
         self._dead.clear()
         self._ended.set()
+
+    async def dismiss(self) -> None:
+        self.calls.append("dismiss")
 
     async def died(self) -> None:
         await self._dead.wait()
@@ -113,7 +124,7 @@ class FakeEngine:
     async def _request(self, path: str, body: bytes, *, stream: bool) -> AsyncIterator[Reply]:
         self._maybe_fail()
         self._need_process()
-        if self._state == "asleep":
+        if self._state != "awake":
             # vLLM takes such a request and never answers it (0.32, tried by hand).
             raise Unresponsive(self.name, "asked to serve while asleep")
         self.served.append(body)

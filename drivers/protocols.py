@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +44,28 @@ class EngineFacts:
     flags: tuple[str, ...] = field(default=())
 
 
+Rest = Literal["sleep", "park", "host"]
+"""How an engine may rest without being gone.
+
+sleep  its memory on the GPU is freed; its context there stays
+park   asleep, and taken off the GPU: no context, no memory; the process waits in RAM
+host   stopped, but a warm host stays that starts the next one quickly
+"""
+
+
 class Engine(Protocol):
-    """A model server that can serve, sleep, wake and stop."""
+    """A model server that can serve, rest and stop."""
 
     name: str
-    levels: frozenset[int]
-    """Sleep levels it offers, in its own numbering. Empty if it cannot sleep."""
+    lacks: Mapping[Rest, str]
+    """Ways to rest that it does not offer, and why: words for people. May change while
+    it lives, for example when a warm host could not be had."""
 
     async def start(self) -> EngineFacts:
         """Start the process and wait until it can serve. Idempotent.
 
-        Cancelling it stops what was started: afterwards no child is left.
+        Cancelling it stops what was started: afterwards no child is left, but for a
+        warm host.
 
         Raises:
             NotPresent: the program or the model is not there.
@@ -66,24 +77,39 @@ class Engine(Protocol):
         """
         ...
 
-    async def sleep(self, level: int) -> None:
+    async def sleep(self) -> None:
         """Put it to sleep. Only when it is idle: some engines abort what runs.
 
         Raises:
-            NotSupported: `level` is not in `levels`.
-            Unresponsive: it may or may not be asleep.
+            NotSupported: it cannot; nothing has changed.
+            Died: there is no process.
+            Unresponsive: it may or may not be asleep. Stop it.
+        """
+        ...
+
+    async def park(self) -> None:
+        """Take it off the GPU. Only when it is asleep.
+
+        Raises as `sleep` does; Refused: it is asleep as before.
         """
         ...
 
     async def wake(self) -> None:
-        """Wake it and wait until it can serve. On an awake engine, nothing."""
+        """From sleep, or from where it is parked: wait until it can serve.
+
+        On an awake engine, nothing. Raises Died or Unresponsive: then stop it.
+        """
         ...
 
     async def stop(self) -> None:
-        """End the process and everything it spawned. Never raises DriverError.
+        """End the process and everything it spawned; a warm host stays. Never raises DriverError.
 
         Requests that run get the engine's own short time to end; new ones raise Died.
         """
+        ...
+
+    async def dismiss(self) -> None:
+        """End the warm host too: then nothing is left. Never raises DriverError."""
         ...
 
     async def died(self) -> None:

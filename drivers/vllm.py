@@ -19,7 +19,7 @@ from pathlib import Path
 
 from drivers.errors import Died, DriverError, NotPresent, NotSupported, Refused, Unresponsive
 from drivers.process import Child
-from drivers.protocols import EngineFacts, Reply
+from drivers.protocols import EngineFacts, Reply, Rest
 from drivers.upstream import Upstream
 from drivers.vllm_command import READY_LINE, environment, flags_for, last_words, shows_progress
 from drivers.vllm_home import Home
@@ -48,8 +48,6 @@ class VllmEngine:
                      flags, and the vLLM version that it plays
     """
 
-    levels: frozenset[int] = frozenset()
-
     def __init__(
         self,
         *,
@@ -74,6 +72,11 @@ class VllmEngine:
         if device not in {"cpu", "cuda"}:
             raise ValueError(f"device must be cpu or cuda, not {device!r}")
         self.name = name
+        self.lacks: dict[Rest, str] = {
+            "sleep": "not built yet",
+            "park": "not built yet",
+            "host": "not built yet",
+        }
         self._python = python.absolute()
         self._model = model
         self._served_name = served_name
@@ -108,8 +111,14 @@ class VllmEngine:
                 raise
         return self._facts
 
-    async def sleep(self, level: int) -> None:
-        raise NotSupported(self.name, f"no sleep level {level}")
+    async def sleep(self) -> None:
+        raise NotSupported(self.name, self.lacks["sleep"])
+
+    async def park(self) -> None:
+        raise NotSupported(self.name, self.lacks["park"])
+
+    async def dismiss(self) -> None:
+        """There is no warm host."""
 
     async def wake(self) -> None:
         self._need_process()

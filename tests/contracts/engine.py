@@ -162,20 +162,59 @@ class EngineContract:
         async with asyncio.timeout(1):
             await self.idle(engine)
 
-    async def test_serves_after_every_level(self, engine: Engine) -> None:
-        """Sleep and wake, at each level, leave the engine able to serve."""
+    async def test_serves_after_every_rest(self, engine: Engine) -> None:
+        """Sleep and wake, and sleep, park and wake, leave the engine able to serve."""
         await engine.start()
-        for level in sorted(engine.levels):
-            await engine.sleep(level)
-            await engine.wake()
+        for _ in range(2):
+            if "sleep" not in engine.lacks:
+                await engine.sleep()
+                await engine.wake()
 
-            assert await answer(engine)
+                assert await answer(engine)
+            if "park" not in engine.lacks:
+                await engine.sleep()
+                await engine.park()
+                await engine.wake()
 
-    async def test_unknown_level_changes_nothing(self, engine: Engine) -> None:
-        """NotSupported is raised before the engine is touched."""
+                assert await answer(engine)
+
+    async def test_what_it_lacks_changes_nothing(self, engine: Engine) -> None:
+        """NotSupported is raised before the engine is touched, with the reason."""
         await engine.start()
-        with pytest.raises(NotSupported):
-            await engine.sleep(max(engine.levels, default=0) + 1)
+        for rest, goes in (("sleep", engine.sleep), ("park", engine.park)):
+            if rest in engine.lacks:
+                with pytest.raises(NotSupported):
+                    await goes()
+
+        assert await answer(engine)
+
+    async def test_a_resting_engine_can_be_stopped(self, engine: Engine) -> None:
+        """From sleep, and from where it is parked; nothing is left, and start() works."""
+        for rests in ((engine.sleep,), (engine.sleep, engine.park)):
+            if "sleep" in engine.lacks or (len(rests) == 2 and "park" in engine.lacks):
+                continue
+            await engine.start()
+            for rest in rests:
+                await rest()
+            await engine.stop()
+
+            assert await self.children(engine) == 0
+        await engine.start()
+
+        assert await answer(engine)
+
+    async def test_starts_again_with_and_without_a_host(self, engine: Engine) -> None:
+        """After stop() alone, and after dismiss(): start() works, and nothing is left in between."""
+        await engine.start()
+        await engine.stop()
+        await engine.start()
+
+        assert await answer(engine)
+        await engine.stop()
+        await engine.dismiss()
+
+        assert await self.children(engine) == 0
+        await engine.start()
 
         assert await answer(engine)
 

@@ -65,7 +65,7 @@ async def test_asleep_it_does_not_answer() -> None:
     """A request to a sleeping engine raises Unresponsive, as a stalled one would."""
     engine = FakeEngine()
     await engine.start()
-    await engine.sleep(1)
+    await engine.sleep()
     with pytest.raises(Unresponsive):
         await answer(engine)
 
