@@ -47,7 +47,7 @@ class FakeEngine:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name = name
-        self.lacks = dict(lacks or {})
+        self.lacks: Mapping[Rest, str] = dict(lacks or {})
         self.start_s = start_s
         self.token_s = token_s
         self.fail_next: DriverError | None = None

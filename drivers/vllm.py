@@ -72,7 +72,7 @@ class VllmEngine:
         if device not in {"cpu", "cuda"}:
             raise ValueError(f"device must be cpu or cuda, not {device!r}")
         self.name = name
-        self.lacks: dict[Rest, str] = {
+        self.lacks: Mapping[Rest, str] = {
             "sleep": "not built yet",
             "park": "not built yet",
             "host": "not built yet",
