@@ -115,12 +115,12 @@ class InboxFull(ApplianceError):
 
 
 class StorageFailed(ApplianceError):
-    """The database would not commit. Nothing was accepted."""
+    """The database would not commit. Nothing was accepted. `reason` says what to do."""
 
     code, http_status, exit_status = "storage", 503, os.EX_TEMPFAIL
 
     def __init__(self, reason: str, retry_after_s: float = 30.0) -> None:
-        super().__init__(f"the request could not be stored: {reason}")
+        super().__init__(reason)
         self.retry_after_s = retry_after_s
 
 

@@ -39,20 +39,26 @@ def reading(path: Path) -> Iterator[Database]:
             connection.close()
     except sqlite3.OperationalError as error:
         raise Unreachable(f"{path}: {error}; may this user read it?") from error
+    except sqlite3.DatabaseError as error:
+        raise Unreachable(
+            f"{path}: {error}; the daemon sets a damaged database aside when it next starts"
+        ) from error
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, for one thread at a time. Never locks a writer out.
 
-    Raises sqlite3.OperationalError.
+    Raises sqlite3.DatabaseError: OperationalError if it cannot be read, itself if it is damaged.
     """
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
     try:
         connection.execute("PRAGMA busy_timeout = 5000")
         connection.execute("SELECT 1 FROM sqlite_schema")
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError as error:
         connection.close()
+        if not isinstance(error, sqlite3.OperationalError):
+            raise
         # In WAL mode even a reader needs the -wal and -shm files, and after a clean
         # stop there are none; whoever cannot make them may read the rest as it is
         # (SQLite, "Write-Ahead Logging", section 5, read-only databases).

@@ -3,13 +3,18 @@
 The loop never touches SQLite: a commit waits for the disk, 2 ms on an SSD and
 100 ms on an SD card. Writes that arrive while one commit is under way share the
 next one. A write's future is resolved after its COMMIT, never before.
+
+What a full disk, a lock or a failing disk refuses is told and changes nothing. A
+damaged database is another matter: see damage.py, and Store.damaged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -20,6 +25,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlite_utils import Database, Migrations
 
+from appliance import damage
 from appliance.errors import ApplianceError, ConfigError, StorageFailed
 from appliance.reading import connect
 
@@ -38,6 +44,9 @@ PRAGMA journal_size_limit = 16777216;
 
 MAX_BATCH = 256
 """Writes that share one commit: bounds how long the first of them waits."""
+
+NO_ROOM_BYTES = 128 * 1024
+"""So little free that an error which does not say why is one of a full disk."""
 
 
 def migrations() -> Migrations:
@@ -64,8 +73,10 @@ def _runs(sql: str) -> Callable[[Database], None]:
 def open_database(path: Path) -> Database:
     """Open, configure and migrate.
 
-    Raises ConfigError if it was written by a newer version; then it is untouched.
+    Raises ConfigError if it was written by a newer version, Damaged, or sqlite3.Error
+    if it cannot be read; then it is untouched.
     """
+    damage.inspect(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Commits are ours alone: sqlite3 opens no transaction by itself.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -92,14 +103,23 @@ class _Write(Generic[T]):
     work: Work[T]
     future: asyncio.Future[T]
     result: T | None = None
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 class Store:
-    """The daemon's database. `open()` it, `write` and `read` from the loop, `close()` it."""
+    """The daemon's database. `open()` it, `write` and `read` from the loop, `close()` it.
+
+    damaged    set once damage is seen: nothing is written from then on, and whoever
+               runs the daemon is to end it; `close` sees to the rest
+    set_aside  an earlier, damaged database that nobody has taken away yet
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.damaged = asyncio.Event()
+        self.set_aside: Path | None = None
+        self._damage = ""
+        self._full = False
         self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
@@ -107,7 +127,10 @@ class Store:
         self._loop: asyncio.AbstractEventLoop
 
     async def open(self) -> None:
-        """Open and migrate. Raises ConfigError or StorageFailed."""
+        """Open and migrate; a damaged one is set aside first.
+
+        Raises ConfigError or StorageFailed.
+        """
         self._loop = asyncio.get_running_loop()
         db = await self._loop.run_in_executor(self._reader, self._open)
         self._writer = threading.Thread(target=self._write_all, args=(db,), name="store-writer")
@@ -115,17 +138,24 @@ class Store:
 
     def _open(self) -> Database:
         try:
-            db = open_database(self.path)
+            damage.finish(self.path)
+            try:
+                db = open_database(self.path)
+            except damage.Damaged as found:
+                damage.replace(self.path, open_database, str(found))
+                db = open_database(self.path)
             self._reading = Database(connect(self.path), execute_plugins=False)
+            self.set_aside = damage.find_set_aside(self.path)
         except (sqlite3.Error, OSError) as error:
-            raise StorageFailed(f"{self.path}: {error}") from error
+            raise StorageFailed(self._explain(error)) from error
         return db
 
     def write(self, work: Work[T]) -> asyncio.Future[T]:
         """Run `work` in a transaction; the future is resolved after the commit.
 
         It runs to its end even if nobody awaits it any more. `work` must touch
-        nothing but the database: it runs in the writer's thread.
+        nothing but the database: it runs in the writer's thread, and anew if the
+        disk was full and a little room could be made.
 
         The future raises what `work` raised (and then it changed nothing), or
         StorageFailed.
@@ -140,22 +170,39 @@ class Store:
         try:
             return await self._loop.run_in_executor(self._reader, work, self._reading)
         except sqlite3.Error as error:
-            raise StorageFailed(str(error)) from error
+            raise self._failure(error) from error
 
     async def close(self) -> None:
         """Let what was written be committed, then close. Idempotent.
 
-        Then the database is one file, as nobody else has it open.
+        Then the database is one file, as nobody else has it open. One in which damage
+        was seen is set aside as it is.
         """
-        # The writer goes last: a reader cannot empty the -wal file.
+        closing = [self._close_reader, self._close_writer]
+        # Who closes last empties the -wal file into the database. A reader cannot.
+        for close in closing[::-1] if self._damage else closing:
+            await close()
+        self._reader.shutdown()
+        if self._damage:
+            why, self._damage = self._damage, ""
+            await self._loop.run_in_executor(None, self._replace, why)
+
+    async def _close_reader(self) -> None:
         if self._reading is not None:
             await self._loop.run_in_executor(self._reader, self._reading.close)
             self._reading = None
-        self._reader.shutdown()
+
+    async def _close_writer(self) -> None:
         if self._writer is not None:
             self._writes.put(None)
             await self._loop.run_in_executor(None, self._writer.join)
             self._writer = None
+
+    def _replace(self, why: str) -> None:
+        try:
+            damage.replace(self.path, open_database, why)
+        except (sqlite3.Error, OSError) as error:
+            log.error("it cannot be set aside yet: %s", self._explain(error))  # noqa: TRY400
 
     def _write_all(self, db: Database) -> None:
         """The writer's thread."""
@@ -167,17 +214,83 @@ class Store:
             open_ = None not in batch
             writes = [write for write in batch if write is not None]
             if writes:
-                _commit(db, writes)
-                self._loop.call_soon_threadsafe(_resolve, writes)
+                error = self._commit_or_make_room(db, writes)
+                if isinstance(error, sqlite3.Error):
+                    error = self._failure(error)
+                self._loop.call_soon_threadsafe(_resolve, writes, error)
         db.close()
 
+    def _commit_or_make_room(self, db: Database, writes: list[_Write[Any]]) -> Exception | None:
+        """Why nothing of it was committed; None: it was.
 
-def _commit(db: Database, writes: list[_Write[Any]]) -> None:
-    """One transaction for all, a savepoint for each: one that fails spoils no other."""
+        On a full disk the -wal file may still be emptied into pages that the database
+        has, and be written from its beginning. That is tried once, when it becomes
+        full, and done once, when there is room again: else all of the new room might
+        go to the -wal file, and what stands there would never find any.
+        """
+        if self._damage:
+            return sqlite3.DatabaseError(self._damage)
+        error = _commit(db, writes)
+        if is_full(error) != self._full:
+            was_full, self._full = self._full, is_full(error)
+            _empty_wal(db)
+            if not was_full:
+                error = _commit(db, writes)
+                self._full = is_full(error)
+        return error
+
+    def _failure(self, error: sqlite3.Error) -> StorageFailed:
+        """What the callers hear of it. Damage is noted: from any thread."""
+        if damage.is_damage(error) and not self._damage:
+            self._damage = str(error)
+            log.error("%s: %s", self.path, error)
+            self._loop.call_soon_threadsafe(self.damaged.set)
+        return StorageFailed(self._explain(error))
+
+    def _explain(self, error: Exception) -> str:
+        """In words that say what to do."""
+        folder = self.path.parent
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if self._damage or code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            return f"{self.path} is damaged; the next start sets it aside and begins a new one"
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            return f"{self.path} is locked by another program; let that one end its transaction"
+        if code == sqlite3.SQLITE_FULL or _has_no_room(folder):
+            return f"the disk is full; make room in {folder}, all else goes on by itself"
+        return f"{self.path}: {error}; see to the disk, and to the file's owner and mode"
+
+
+def is_full(error: Exception | None) -> bool:
+    return isinstance(error, sqlite3.Error) and (
+        getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+    )
+
+
+def _has_no_room(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < NO_ROOM_BYTES
+    except OSError:
+        return False
+
+
+def _empty_wal(db: Database) -> None:
+    """As far as that is possible without waiting for anybody."""
+    try:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except sqlite3.Error as error:
+        log.debug("the -wal file stays as it is: %s", error)
+
+
+def _commit(db: Database, writes: list[_Write[Any]]) -> Exception | None:
+    """One transaction for all, a savepoint for each: one that fails spoils no other.
+
+    Returns why nothing of it was committed.
+    """
     connection = db.conn
     try:
         connection.execute("BEGIN IMMEDIATE")
         for write in writes:
+            write.error = None
             connection.execute("SAVEPOINT one")
             try:
                 write.result = write.work(db)
@@ -187,18 +300,20 @@ def _commit(db: Database, writes: list[_Write[Any]]) -> None:
             connection.execute("RELEASE one")
         connection.execute("COMMIT")
     except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear it
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        failure = StorageFailed(str(error)) if isinstance(error, sqlite3.Error) else error
-        for write in writes:
-            write.error = failure
+        # If that fails, too, the next batch cannot begin, and comes here again.
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        return error
+    return None
 
 
-def _resolve(writes: list[_Write[Any]]) -> None:
+def _resolve(writes: list[_Write[Any]], failure: Exception | None) -> None:
+    """`failure`: of all of them; else each has its own end."""
     for write in writes:
         if write.future.cancelled():
             continue
-        if write.error is not None:
-            write.future.set_exception(write.error)
+        if (error := failure or write.error) is not None:
+            write.future.set_exception(error)
         else:
             write.future.set_result(write.result)

@@ -107,6 +107,8 @@ def describe(told: dict[str, Any]) -> list[str]:
     lines.append(load + wake_)
     if told.get("failure"):
         lines.append(f"last failure: {told['failure']}")
+    if told.get("set_aside"):
+        lines.append(f"a damaged database was set aside: {told['set_aside']} (docs/storage.md)")
     energy = told.get("energy") or {}
     if energy.get("today_j") is not None:
         lines.append(f"{energy['today_j']:.0f} J today ({energy.get('source')})")
