@@ -190,7 +190,8 @@ def step(m: Machine, event: Event, load: Load) -> Move:
             # A place is free; where nothing may take it yet, Serve does nothing.
             if load.waiting:
                 return m, (Serve(),)
-            return m, (() if load.running else (BeginIdle(),))
+            # Two that end in one turn are told of twice: the timetable begins anew.
+            return m, (() if load.running else (EndIdle(), BeginIdle()))
         case State.AWAKE, (StepDue(depth=depth) | RestAsked(depth=depth)):
             # A timer may fire in the same turn as an arrival. The request wins.
             return (m, ()) if busy or depth is Depth.AWAKE else rest(m, depth)

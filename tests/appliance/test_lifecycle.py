@@ -78,6 +78,7 @@ class World:
                 case lc.BeginIdle():
                     assert not waiting, "idle while something waits"
                     assert not running, "idle while something runs"
+                    assert not timetable, "two timetables"
                     timetable = True
                 case lc.EndIdle():
                     timetable = False
@@ -97,6 +98,8 @@ class World:
         if self.load.waiting:  # cancelled, or its deadline passed
             fewer = replace(self.load, waiting=self.load.waiting - 1)
             yield replace(self, load=fewer).post(lc.Finished())
+        if self.machine.state is State.AWAKE and self.timetable:
+            yield self.post(lc.Finished())  # it ended in one turn with another, told before
         if self.machine.state is not State.FAILED:
             for lost in range(self.load.running + 1):
                 yield self.post(lc.Broke(), giving_up=lost)
