@@ -20,8 +20,9 @@ from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from appliance import ladder, ledger, notify
+from appliance import ledger, notify
 from appliance.books import Books
+from appliance.canary import Canary
 from appliance.clock import Clock, SystemClock
 from appliance.config import Config
 from appliance.errors import ConfigError, StorageFailed
@@ -29,6 +30,7 @@ from appliance.home_action import MODEL
 from appliance.housekeeping import Housekeeping
 from appliance.intake import Intake
 from appliance.journal import Journal
+from appliance.ladder import Rungs
 from appliance.lifecycle import Closed
 from appliance.notices import ApplianceChanged, Notices
 from appliance.roster import Roster
@@ -108,8 +110,7 @@ async def running(
     store = Store(config.database)
     await store.open()
     try:
-        last_wake_s = await store.read(partial(ledger.last_wake_s, engine=alias))
-        rungs = ladder.offered(last_wake_s=last_wake_s)
+        rungs = Rungs(engine, await store.read(partial(ledger.last_wakes_s, engine=alias)))
         journal = Journal(store, clock)
         roster = Roster(config.engine.max_running)
         books = Books(meter, clock, engine=alias, device=meter.device if meter else "unmeasured")
@@ -117,14 +118,14 @@ async def running(
             engine=engine,
             alias=alias,
             policy=build_policy(config),
-            ladder=rungs,
+            rungs=rungs,
+            canary=Canary(engine, alias, store, clock),
             roster=roster,
             journal=journal,
             notices=notices,
             clock=clock,
             books=books,
             max_attempts=config.inbox.max_attempts,
-            expected_wake_s=rungs[-1].wake_s,
         )
         intake = Intake(
             alias=alias,
@@ -219,9 +220,10 @@ def _broker(config: Config) -> str:
 def build_policy(config: Config) -> Policy:
     if config.power.policy == "always_on":
         return AlwaysOn()
+    depth = config.power.max_depth
     return Fixed(
         idle_timeout_s=config.power.idle_timeout_s,
-        max_depth=Depth[config.power.max_depth.upper()],
+        max_depth=None if depth == "auto" else Depth[depth.upper()],
     )
 
 
@@ -231,7 +233,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
     if fake or settings.kind == "fake":
         from drivers.fake import FakeEngine
 
-        return FakeEngine(start_s=1.0, token_s=0.02)
+        return FakeEngine(start_s=1.0, token_s=0.02, lacks={"park": "there is no GPU to leave"})
     from drivers.probe import nvidia_gpus
     from drivers.vllm import VllmEngine
 

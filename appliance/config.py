@@ -122,13 +122,14 @@ class Power(Section, frozen=True):
 
     policy             "fixed" rests after idle_timeout_s, "always_on" never
     idle_timeout_s     idle time before resting
-    max_depth          never rest deeper than this: awake, light, parked, stopped or off
+    max_depth          where it rests: "auto" is as little deep as leaves the GPU to others; or the
+                       deepest that is offered, but never deeper than this
     start_awake        true: wake at start-up, not at the first request
     """
 
     policy: Literal["always_on", "fixed"] = "fixed"
     idle_timeout_s: Seconds = 300.0
-    max_depth: Depth = "off"
+    max_depth: Depth | Literal["auto"] = "auto"
     start_awake: bool = False
 
 

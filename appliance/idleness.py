@@ -6,6 +6,8 @@ starts no timer and changes no state; the supervisor does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from appliance.clock import Clock
 from policies.ladder import Depth, Gap, Ladder, Now, Policy, Timetable
 
@@ -13,12 +15,17 @@ from policies.ladder import Depth, Gap, Ladder, Now, Policy, Timetable
 class Idleness:
     """rest_wish  an operator wants it at this depth, once nothing waits or runs"""
 
-    def __init__(self, policy: Policy, ladder: Ladder, clock: Clock) -> None:
-        self.ladder = ladder
+    def __init__(self, policy: Policy, offered: Callable[[], Ladder], clock: Clock) -> None:
+        self._offered = offered
         self.rest_wish: Depth | None = None
         self._policy, self._clock = policy, clock
         self._since_s: float | None = clock.now()
         self._keep_warm_until_s = 0.0
+
+    @property
+    def ladder(self) -> Ladder:
+        """As it is offered now."""
+        return self._offered()
 
     def begin_gap(self) -> None:
         """Nothing is left to do."""

@@ -226,7 +226,7 @@ class Intake:
             "pids": list(facts.pids) if facts else [],
             "waiting": load.waiting,
             "running": load.running,
-            "expected_wake_s": round(self._supervisor.moves.expected_wake_s, 1),
+            "expected_wake_s": round(self._supervisor.expected_wake_s, 1),
             "failure": self._supervisor.moves.failure,
             "set_aside": str(self._store.set_aside) if self._store.set_aside else None,
         }
@@ -243,7 +243,7 @@ class Intake:
         if len(self._roster) + self._accepting < self._max_waiting:
             return None
         awake = self._supervisor.machine.state is State.AWAKE
-        wake_s = 0.0 if awake else self._supervisor.moves.expected_wake_s
+        wake_s = 0.0 if awake else self._supervisor.expected_wake_s
         return InboxFull(self._max_waiting, max(5.0, wake_s))
 
     def _instant(self) -> Instant:

@@ -1,25 +1,82 @@
-"""Which rungs this machine offers, and at what price until they have been measured."""
+"""Which rungs this machine offers, and at what price until they have been measured.
+
+The engine says what it can; what a wake takes is learned from each one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+from drivers.protocols import Engine, Rest
 from policies.ladder import Depth, Ladder, Rung
 
-# One H200 with a 13 GB model, awake with perf boost off, against engine stopped:
-# 0 ± 0.7 W apart; plain start 29 to 36 s (docs/measurements, 2026-11-21). Here
-# only as a guess, marked "built-in", until the machine itself has been measured.
+GIB = 1 << 30
+
+# One H200 with a 13 GB model and sleep level 2, perf boost off (docs/measurements,
+# 2026-11-21). Here only as a guess, marked "built-in", until the machine itself has
+# been measured.
 AWAKE = Rung(depth=Depth.AWAKE, power_w=80.0)
-OFF = Rung(depth=Depth.OFF, power_w=79.0, enter_s=2.0, wake_s=30.0, wake_j=3000.0)
+RESTS = (
+    Rung(
+        depth=Depth.LIGHT,
+        power_w=80.0,
+        enter_s=0.1,
+        wake_s=1.6,
+        wake_j=200.0,
+        vram_bytes=2 * GIB,
+        ram_bytes=2 * GIB,
+    ),
+    Rung(
+        depth=Depth.PARKED,
+        power_w=79.0,
+        enter_s=0.8,
+        wake_s=1.9,
+        wake_j=300.0,
+        ram_bytes=2 * GIB,
+    ),
+    Rung(depth=Depth.STOPPED, power_w=79.0, enter_s=0.5, wake_s=7.0, wake_j=900.0, ram_bytes=GIB),
+    Rung(depth=Depth.OFF, power_w=79.0, enter_s=2.0, wake_s=30.0, wake_j=3000.0),
+)
+
+NEEDS: Mapping[Depth, tuple[Rest, ...]] = {
+    Depth.LIGHT: ("sleep",),
+    Depth.PARKED: ("sleep", "park"),
+    Depth.STOPPED: ("host",),
+}
+"""What an engine must be able to do for a depth to be offered."""
 
 
-def offered(*, last_wake_s: float | None) -> Ladder:
-    """AWAKE and OFF. `last_wake_s`: what the ledger says a wake took here."""
-    off = OFF
-    if last_wake_s is not None:
-        off = Rung(
-            depth=Depth.OFF,
-            power_w=OFF.power_w,
-            enter_s=OFF.enter_s,
-            wake_s=last_wake_s,
-            wake_j=OFF.wake_j,
-        )
-    return (AWAKE, off)
+class Rungs:
+    """One engine's ladder, as it is now."""
+
+    def __init__(self, engine: Engine, wake_s: Mapping[Depth, float]) -> None:
+        """`wake_s`: what the ledger says the latest wake from a depth took here."""
+        self._engine = engine
+        self._wake_s = dict(wake_s)
+        self._withdrawn: dict[Depth, str] = {}
+
+    def offered(self) -> Ladder:
+        """AWAKE, what the engine can, OFF."""
+        return (AWAKE, *(self._priced(rung) for rung in RESTS if not self.lacks(rung.depth)))
+
+    def lacks(self, depth: Depth) -> str:
+        """Why it is not offered; empty if it is."""
+        missing = [self._engine.lacks.get(rest, "") for rest in NEEDS.get(depth, ())]
+        return next(filter(None, missing), self._withdrawn.get(depth, ""))
+
+    def withdraw(self, depth: Depth, why: str) -> None:
+        """Offer it no more, for as long as this daemon runs."""
+        self._withdrawn[depth] = why
+
+    def expected_wake_s(self, depth: Depth) -> float:
+        """Seconds from the order to wake until it can serve, as far as is known."""
+        rung = next((rung for rung in RESTS if rung.depth is depth), AWAKE)
+        return self._priced(rung).wake_s
+
+    def learn(self, depth: Depth, wake_s: float) -> None:
+        """A wake from there took that long."""
+        self._wake_s[depth] = wake_s
+
+    def _priced(self, rung: Rung) -> Rung:
+        return replace(rung, wake_s=self._wake_s.get(rung.depth, rung.wake_s))

@@ -112,11 +112,11 @@ def summary(db: Database) -> dict[str, Any]:
     }
 
 
-def last_wake_s(db: Database, engine: str) -> float | None:
-    """Seconds that the latest successful wake took."""
+def last_wakes_s(db: Database, engine: str) -> dict[Depth, float]:
+    """Seconds that the latest successful wake from each depth took."""
     found = db.execute(
-        "SELECT seconds FROM ledger_transition"
-        " WHERE engine = ? AND to_depth = 'awake' AND outcome = 'ok' ORDER BY seq DESC LIMIT 1",
+        "SELECT from_depth, seconds, max(seq) FROM ledger_transition"
+        " WHERE engine = ? AND to_depth = 'awake' AND outcome = 'ok' GROUP BY from_depth",
         (engine,),
-    ).fetchone()
-    return None if found is None else float(found[0])
+    ).fetchall()
+    return {Depth[depth.upper()]: float(seconds) for depth, seconds, _ in found}

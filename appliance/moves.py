@@ -6,14 +6,17 @@ Which way is the lifecycle's to decide; how an engine does it, the driver's.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from functools import partial
 
 from appliance.attempt import LastWake
 from appliance.books import Books
+from appliance.canary import Canary
 from appliance.clock import Clock, iso
 from appliance.journal import Journal
+from appliance.ladder import Rungs
 from appliance.ledger import Transition, add, word
-from drivers.errors import DriverError
+from drivers.errors import BadReading, DriverError
 from drivers.protocols import Engine, EngineFacts
 from policies.ladder import Depth
 
@@ -21,6 +24,11 @@ log = logging.getLogger(__name__)
 
 
 BACK_OFF_MAX_S = 300.0
+HOUR_S = 3600.0
+SLEEPING = (Depth.LIGHT, Depth.PARKED)
+"""Here the engine's process lives, and must come back as the one it was."""
+MAX_RECYCLES = 2
+"""Times an hour that an engine may come back from sleep as another."""
 DOUBLINGS = 9
 """Enough to pass the longest pause; days of failures must not make a number too large."""
 
@@ -35,8 +43,8 @@ class Moves:
 
     facts            of the engine, while it has a process
     failure          why it last died or would not move; None once it woke
-    expected_wake_s  what the latest wake took; before that, what was guessed
     wake             the latest climb
+    rungs            the ladder; each climb tells it what it took
     """
 
     def __init__(
@@ -47,12 +55,15 @@ class Moves:
         journal: Journal,
         clock: Clock,
         books: Books,
-        expected_wake_s: float,
+        rungs: Rungs,
+        canary: Canary,
     ) -> None:
         self.facts: EngineFacts | None = None
         self.failure: str | None = None
-        self.expected_wake_s = expected_wake_s
         self.wake = LastWake()
+        self.rungs = rungs
+        self._canary = canary
+        self._recycled_s: deque[float] = deque(maxlen=MAX_RECYCLES)
         self._engine, self._alias = engine, alias
         self._journal, self._clock, self._books = journal, clock, books
 
@@ -61,8 +72,10 @@ class Moves:
         began_s, began_at = self._clock.now(), iso(self._clock.utc())
         self._books.turn("waking", depth)
         try:
-            self.facts = await self._engine.start()
+            await self._wake(depth)
         except DriverError as error:
+            if isinstance(error, BadReading):
+                self._note_recycling(depth)
             self._arrived(began_s, began_at, depth, Depth.AWAKE, cause, error)
             log.warning("the engine did not wake: %s", error)
             self.failure = str(error)
@@ -70,25 +83,74 @@ class Moves:
         seconds, energy_j = self._arrived(began_s, began_at, depth, Depth.AWAKE, cause)
         log.info("awake after %.1f s", seconds)
         self.failure = None
-        self.expected_wake_s = seconds
+        self.rungs.learn(depth, seconds)
         self.wake = LastWake(self._clock.now(), energy_j)
 
+    async def _wake(self, depth: Depth) -> None:
+        """Bring it up, and let it show that it is itself."""
+        warm = depth in SLEEPING
+        if warm:
+            await self._engine.wake()
+        else:
+            self.facts = await self._engine.start()
+        assert self.facts is not None
+        await self._canary.check(self.facts.identity, warm=warm)
+
+    def _note_recycling(self, depth: Depth) -> None:
+        """It came back from `depth` as another. Too often within an hour: no more of that."""
+        if depth not in SLEEPING:
+            return
+        now_s = self._clock.now()
+        self._recycled_s.append(now_s)
+        if len(self._recycled_s) == MAX_RECYCLES and self._recycled_s[0] > now_s - HOUR_S:
+            why = f"it came back wrong {MAX_RECYCLES} times within an hour"
+            for withdrawn in SLEEPING:
+                self.rungs.withdraw(withdrawn, why)
+            log.error("the engine will not be put to sleep any more: %s", why)
+
     async def descend(self, here: Depth, depth: Depth, cause: str) -> None:
-        """Take one edge. OFF is the only one yet that an engine offers."""
+        """Take one edge. Raises DriverError: then it must be thrown away."""
         began_s, began_at = self._clock.now(), iso(self._clock.utc())
         self._books.turn("entering", depth)
-        await self._engine.stop()
-        self.facts = None
+        try:
+            await self._go_down(depth)
+        except DriverError as error:
+            self._arrived(began_s, began_at, here, depth, cause, error)
+            log.warning("the engine did not come to rest: %s", error)
+            self.failure = str(error)
+            raise
         seconds, _ = self._arrived(began_s, began_at, here, depth, cause)
         log.info("at rest, %s, after %.1f s", word(depth), seconds)
 
-    async def clear_away(self) -> None:
-        """Remove what a death has left, and have the books say that it is off."""
+    async def _go_down(self, depth: Depth) -> None:
+        match depth:
+            case Depth.LIGHT:
+                await self._engine.sleep()
+            case Depth.PARKED:
+                await self._engine.park()
+            case Depth.STOPPED:
+                await self._stop()
+            case _:
+                await self._stop()
+                await self._engine.dismiss()
+
+    async def _stop(self) -> None:
         await self._engine.stop()
         self.facts = None
+
+    async def clear_away(self) -> None:
+        """Remove what a death has left, and have the books say that it is off.
+
+        A warm host stays for the next start; `dismiss` it if there is to be none.
+        """
+        await self._stop()
         if self._books.depth is not Depth.OFF:
             now_s, at = self._clock.now(), iso(self._clock.utc())
             self._arrived(now_s, at, Depth.AWAKE, Depth.OFF, "failure")
+
+    async def dismiss(self) -> None:
+        """Nobody waits: nothing is left of it."""
+        await self._engine.dismiss()
 
     async def end(self) -> None:
         """The daemon stops: down to OFF from wherever it is."""
@@ -97,7 +159,7 @@ class Moves:
 
     async def close(self) -> None:
         """Whatever happened: no engine is left, and the books are closed."""
-        await self._engine.stop()
+        await self._go_down(Depth.OFF)
         self._books.close()
         self.record_energy()
 

@@ -17,17 +17,19 @@ from appliance import inbox, serving
 from appliance import lifecycle as lc
 from appliance.attempt import Attempts
 from appliance.books import Books
+from appliance.canary import Canary
 from appliance.clock import Clock, iso
 from appliance.deadlines import Deadlines
 from appliance.errors import ApplianceError, Expired, GaveUp, Interrupted, WakeFailed
 from appliance.idleness import Idleness
 from appliance.journal import Journal
+from appliance.ladder import Rungs
 from appliance.moves import Moves, pause_s
 from appliance.notices import ApplianceChanged, Notices
 from appliance.roster import Entry, Roster
 from drivers.errors import DriverError
 from drivers.protocols import Engine
-from policies.ladder import Depth, Ladder, Policy, Timetable
+from policies.ladder import Depth, Policy, Timetable
 
 log = logging.getLogger(__name__)
 
@@ -43,26 +45,28 @@ class Supervisor:
         engine: Engine,
         alias: str,
         policy: Policy,
-        ladder: Ladder,
+        rungs: Rungs,
+        canary: Canary,
         roster: Roster,
         journal: Journal,
         notices: Notices,
         clock: Clock,
         books: Books,
         max_attempts: int,
-        expected_wake_s: float,
     ) -> None:
         self.machine = lc.Machine()
         self.started, self.stopped = asyncio.Event(), asyncio.Event()
         self.since = iso(clock.utc())
-        self.idleness = Idleness(policy, ladder, clock)
+        self.expected_wake_s = rungs.expected_wake_s(Depth.OFF)
+        self.idleness = Idleness(policy, rungs.offered, clock)
         self.moves = Moves(
             engine=engine,
             alias=alias,
             journal=journal,
             clock=clock,
             books=books,
-            expected_wake_s=expected_wake_s,
+            rungs=rungs,
+            canary=canary,
         )
         self._engine = engine
         self._roster = roster
@@ -204,6 +208,7 @@ class Supervisor:
     def _carry_out(self, effect: lc.Effect) -> None:
         match effect:
             case lc.Wake(depth=depth):
+                self.expected_wake_s = self.moves.rungs.expected_wake_s(depth)
                 for entry in self._roster.waiting:
                     self._tell_waking(entry)
                 self._move = self._owe(self._climb(depth, self._cause))
@@ -294,7 +299,7 @@ class Supervisor:
         self._begin_gap()
 
     def _tell_waking(self, entry: Entry) -> None:
-        self._attempts.tell(entry, "waking", expected_s=round(self.moves.expected_wake_s, 1))
+        self._attempts.tell(entry, "waking", expected_s=round(self.expected_wake_s, 1))
 
     def _left(self) -> None:
         """A request has left without having finished."""
@@ -313,12 +318,17 @@ class Supervisor:
         except DriverError as error:
             self._fail_live(str(error))
             return lc.Broke()
-        self._watch = self._owe(self._watch_engine())
+        if self._watch is None:
+            self._watch = self._owe(self._watch_engine())
         return lc.Woke()
 
     async def _descend(self, here: Depth, depth: Depth, cause: str) -> lc.Event:
-        self._unwatch()
-        await self.moves.descend(here, depth, cause)
+        if depth >= Depth.STOPPED:
+            self._unwatch()
+        try:
+            await self.moves.descend(here, depth, cause)
+        except DriverError:
+            return lc.Broke()
         return lc.Settled()
 
     async def _watch_engine(self) -> lc.Event:
@@ -350,6 +360,8 @@ class Supervisor:
         """Clear away what is left of the engine, and let some time pass."""
         await self.moves.clear_away()
         await self._clock.sleep_until(self._clock.now() + self.back_off_s)
+        if not self._roster:
+            await self.moves.dismiss()
         return lc.RetryDue(wanted=self.idleness.never_rests)
 
     def _fail_live(self, reason: str) -> None:

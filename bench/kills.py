@@ -28,6 +28,7 @@ from typing import Any
 import aiomqtt
 import psutil
 
+from appliance import canary
 from bench.rig import Rig, machine, report, rig
 from drivers.procfs import inodes_in_use, shared_memory
 
@@ -183,7 +184,9 @@ def account(made: Rig, seen: Seen, before: set[tuple[str, int]]) -> dict[str, An
     runs: Counter[str] = Counter()
     if made.engine_log.exists():
         for line in made.engine_log.read_text().splitlines():
-            runs[json.loads(line.split(" ", 1)[1]).split()[0]] += 1
+            prompt = json.loads(line.split(" ", 1)[1])
+            if prompt != canary.PROMPT:  # the check after a wake
+                runs[prompt.split()[0]] += 1
     stored = {id: (row["answer"] or b"").decode() for id, row in rows.items()}
     wrong = {
         "lost": sorted(seen.queued - rows.keys()),

@@ -70,7 +70,7 @@ class FakeEngine:
             self._ended = asyncio.Event()
             await self._sleep(self.start_s)
             self._state = "awake"
-        return EngineFacts(kind="fake", version="0")
+        return EngineFacts(kind="fake", identity="fake", version="0")
 
     async def sleep(self) -> None:
         self._rest("sleep", to="asleep")

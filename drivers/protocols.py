@@ -33,12 +33,14 @@ class Reply:
 class EngineFacts:
     """What an engine is, once it has started.
 
+    identity     digest of all that may change what it says: weights, versions, flags, GPU
     version      of the server, e.g. "0.32.0"
     pids         of the processes that serve, the leader first
     flags        the command line that matters, for the ledger
     """
 
     kind: str
+    identity: str = ""
     version: str = ""
     pids: tuple[int, ...] = ()
     flags: tuple[str, ...] = field(default=())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from appliance import canary
 from appliance.app import Appliance, running
 from appliance.config import Config, Energy, Engine, Inbox, Power
 from appliance.desk import Answer, Receipt
@@ -19,11 +20,12 @@ from appliance.notices import Part, Progress
 from appliance.request import parse
 from appliance.supervisor import Supervisor
 from drivers.fake import FakeEngine, FakeMeter
-from drivers.protocols import Reply
+from drivers.protocols import Reply, Rest
 from policies.ladder import Depth
 from tests.fake_clock import FakeClock, settled
 
 IDLE_S = 60.0
+NOTHING_BETWEEN: Mapping[Rest, str] = dict.fromkeys(("sleep", "park", "host"), "not in this test")
 
 
 class BrittleEngine(FakeEngine):
@@ -37,6 +39,11 @@ class BrittleEngine(FakeEngine):
             self.break_off -= 1
             return Reply(reply.status, reply.headers, first(reply.chunks))
         return reply
+
+
+def served(engine: FakeEngine) -> list[bytes]:
+    """The bodies of the requests it took, but for the checks after a wake."""
+    return [body for body in engine.served if canary.PROMPT.encode() not in body]
 
 
 async def first(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -70,6 +77,7 @@ class Bench:
         for _ in range(6):
             await settled()
             await self.appliance.store.write(lambda _: None)
+            await self.appliance.store.read(lambda _: None)
 
     async def send(
         self, payload: str | dict[str, Any], *, reply_to: bytes | None = b"here", door: str = "mqtt"
@@ -133,10 +141,14 @@ async def bench(
     config: Config | None = None,
     clock: FakeClock | None = None,
     start_s: float = 0.0,
+    lacks: Mapping[Rest, str] = NOTHING_BETWEEN,
 ) -> AsyncIterator[Bench]:
-    """A running appliance in `folder`; a second one there sees what a restart sees."""
+    """A running appliance in `folder`; a second one there sees what a restart sees.
+
+    Its engine is on or off, unless `lacks` lets it rest in between.
+    """
     clock = clock or FakeClock()
-    engine = BrittleEngine(start_s=start_s, sleep=clock.sleep)
+    engine = BrittleEngine(start_s=start_s, lacks=lacks, sleep=clock.sleep)
     meter = FakeMeter(now=clock.now)
     async with running(config or configured(folder), engine, meter, clock) as appliance:
         made = Bench(appliance, engine, meter, clock)

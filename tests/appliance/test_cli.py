@@ -213,10 +213,10 @@ def test_status_wake_and_rest(config: Path) -> None:
 
 def test_rest_at_a_depth_that_is_not_offered(config: Path) -> None:
     """65, with the depths that are."""
-    result = wattnap("rest", "light", config=config)
+    result = wattnap("rest", "parked", config=config)
 
     assert result.returncode == os.EX_DATAERR
-    assert "offered: off" in complaint(result)
+    assert "offered: light, stopped, off" in complaint(result)
 
 
 def test_the_log(config: Path) -> None:

@@ -204,7 +204,7 @@ class EngineContract:
         assert await answer(engine)
 
     async def test_starts_again_with_and_without_a_host(self, engine: Engine) -> None:
-        """After stop() alone, and after dismiss() too, start() works; then nothing is left between."""
+        """After stop() alone, and after dismiss() too, start() works."""
         await engine.start()
         await engine.stop()
         await engine.start()

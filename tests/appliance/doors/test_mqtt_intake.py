@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from appliance.app import Appliance, running
 from appliance.clock import SystemClock
 from drivers.fake import FakeEngine
 from tests.appliance.doors.mqtt_doors import BASE, door, serving
-from tests.benches import configured
+from tests.benches import configured, served
 from tests.brokers import Mosquitto
 from tests.senders import sender
 
@@ -104,7 +105,7 @@ async def test_a_repeat_and_a_conflict(broker: Mosquitto, tmp_path: Path) -> Non
 
         assert answers[0] == answers[1]
         assert json.loads(answers[2])["error"]["code"] == "conflict"
-    assert len(engine.served) == 1
+    assert len(served(engine)) == 1
 
 
 async def test_a_cancelled_request_is_answered_so(broker: Mosquitto, tmp_path: Path) -> None:
@@ -153,4 +154,46 @@ async def test_a_broker_that_restarts_does_not_make_anything_run_twice(
         await until_none(made, "SELECT number FROM outbox")
 
         assert await rows(made, "SELECT COUNT(*), COUNT(DISTINCT digest) FROM inbox") == [(30, 30)]
-    assert len(engine.served) == 30
+    assert len(served(engine)) == 30
+
+
+async def until_handled(broker: Mosquitto) -> None:
+    """Return when the door has all messages that the broker had for it."""
+    async with sender(broker.port) as someone:
+        await someone.publish(f"{BASE}/cancel/nobody")
+        await someone.hears(f"{BASE}/errors")
+
+
+async def test_a_connection_cut_before_the_commit(broker: Mosquitto, tmp_path: Path) -> None:
+    """The commit is late, the message comes again without an id: one request, acknowledged once,
+    on the connection that brought its second copy."""
+    engine = FakeEngine()
+    log = tmp_path / "mosquitto" / "mosquitto.log"
+
+    def logged(line: str) -> int:
+        return log.read_text().count(line)
+
+    again, acknowledged = "wattnap-home (d1, q1, r0, m1,", "PUBACK from wattnap-home (Mid: 1,"
+    async with appliance(tmp_path, broker.port, engine) as made:
+        with closing(sqlite3.connect(made.store.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # while it lasts, nothing is committed
+            async with sender(broker.port) as someone:
+                await someone.publish(REQUEST, "hi")
+            await until_handled(broker)
+            broker.stop()
+            broker.start()
+            async with sender(broker.port) as someone:
+                await someone.hears(lambda m: m.payload == b"online")
+            await until_handled(broker)
+            assert (logged(again), logged(acknowledged)) == (1, 0)
+            other.execute("ROLLBACK")
+        await until_none(made, "SELECT 1 WHERE (SELECT COUNT(answer) FROM inbox) < 1")
+        await until_handled(broker)
+        assert logged(acknowledged) == 1
+
+        broker.stop()
+        broker.start()
+        await until_handled(broker)
+        assert logged(again) == 1
+        assert await rows(made, "SELECT COUNT(*) FROM inbox") == [(1,)]
+    assert len(served(engine)) == 1
