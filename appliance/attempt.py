@@ -127,7 +127,7 @@ class Attempts:
         wake: LastWake,
     ) -> None:
         """Commit the outcome; whoever waits learns of it."""
-        entry.ended = True
+        entry.ended, entry.body = True, None  # who still holds the entry need not hold that
         row = self._line(entry, served, error, energy, wake)
         if served is not None and energy is not None:
             payload = answers.answer(
