@@ -118,10 +118,10 @@ class NvmlMeter:
         try:
             return function(*arguments)
         except self._nvml.NVMLError as error:
-            raise _translated(self.device, error) from error
+            raise translated(self.device, error) from error
 
 
-def _translated(device: str, error: Any) -> DriverError:
+def translated(device: str, error: Any) -> DriverError:
     code, said = error.value, str(error)
     if code in ABSENT:
         return NotPresent(device, said)
