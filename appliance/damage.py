@@ -155,6 +155,8 @@ def _sync(folder: Path) -> None:
 
 def _rescue(old: Path, new: Database) -> None:
     """Copy the queue, as far as it can be read and keeps the schema's rules."""
+    if old.stat().st_size == 0:
+        return  # even a connection that may only read would delete its -wal file
     try:
         source = connect(old)
     except sqlite3.DatabaseError as error:

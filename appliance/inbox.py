@@ -247,6 +247,8 @@ def recover(db: Database) -> int:
     return int(
         db.execute(
             "UPDATE inbox SET state = 'waiting', suspect = 1 WHERE state = 'running'"
+            # The words of the index: else it reads every body that is still kept.
+            " AND state IN ('waiting', 'running')"
         ).rowcount
     )
 

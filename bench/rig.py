@@ -184,6 +184,8 @@ def rig(folder: Path, **settings: Any) -> Iterator[Rig]:
         for process in made.ours():
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        if made.daemon is not None:
+            made.daemon.wait(10)
         made.broker.stop(signal.SIGKILL)
 
 

@@ -139,6 +139,18 @@ def test_claim_counts_release_gives_back_requeue_keeps(db: Database) -> None:
     assert inbox.claim(db, seq) == (claimed[0], 2)
 
 
+def test_a_start_reads_only_what_is_unfinished(db: Database) -> None:
+    """Not the bodies of a week: recovery goes by the index of what waits or runs."""
+    asked: list[str] = []
+    db.conn.set_trace_callback(asked.append)
+    inbox.recover(db)
+    inbox.unfinished(db)
+    db.conn.set_trace_callback(None)
+    plans = [db.execute(f"EXPLAIN QUERY PLAN {sql}").fetchone()[3] for sql in asked]
+
+    assert plans == ["SCAN inbox USING INDEX inbox_unfinished"] * 2
+
+
 def test_recovery_keeps_the_attempt(db: Database) -> None:
     """What ran when the daemon died waits again, and has used an attempt."""
     accept(db, running=True)
