@@ -45,6 +45,15 @@ def processes() -> dict[int, Stat]:
     return {pid: stat for pid in pids if (stat := find_stat(pid)) is not None}
 
 
+def oom_kills() -> int:
+    """Processes that the kernel has killed for want of memory since boot; 0 if it won't say."""
+    with contextlib.suppress(OSError):
+        for line in (PROC / "vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
 def descendants(roots: Iterable[int], alive: dict[int, Stat]) -> set[int]:
     """All children of `roots`, of any generation."""
     children: dict[int, list[int]] = {}

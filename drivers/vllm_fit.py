@@ -1,0 +1,174 @@
+"""Which settings fit here: what was asked for, or what a start that failed has left of it.
+
+What has fitted is kept in a file, so that the next daemon begins where this one arrived;
+for as long as nothing changes that could matter (`key_of`). Without the file, nothing is
+lost but a few starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from drivers import probe
+from drivers.errors import (
+    Died,
+    DriverError,
+    NotPermitted,
+    NotPresent,
+    NotSupported,
+    OutOfMemory,
+    Refused,
+)
+from drivers.procfs import PROC, oom_kills
+from drivers.vllm_failures import SHORT_OF_MEMORY, Failure, Kind, explain
+from drivers.vllm_settings import Settings, Steps, changed, descend, differences
+from drivers.vllm_versions import Install
+
+LASTING: dict[Kind, type[DriverError]] = {
+    "no_device": NotPresent,
+    "no_model": NotPresent,
+    "not_permitted": NotPermitted,
+    "bad_install": NotSupported,
+    "bad_flag": NotSupported,
+    "bad_model": NotSupported,
+    "bad_settings": NotSupported,
+}
+"""Failures that come again until a person has done something -> what they are."""
+
+
+class Fit:
+    """One engine's settings, from start to start. `begin`, then `worked` or `failed`."""
+
+    def __init__(self, file: Path, asked: Settings, args: tuple[str, ...] = ()) -> None:
+        self._file = file
+        self._asked, self._args = asked, args
+        self._key: str | None = None
+        self._steps: Steps = {}
+        self._passing: frozenset[str] = frozenset()
+        """Steps for the moment: other programs had the memory, and may give it back."""
+        self._worked = False
+        self._oom_kills = 0
+
+    @property
+    def settings(self) -> Settings:
+        """For the next start."""
+        return changed(self._asked, self._steps)
+
+    @property
+    def smaller(self) -> tuple[str, ...]:
+        """How they differ from what was asked for, in words; () if they do not."""
+        return differences(self.settings, self._asked)
+
+    def begin(self, key: str) -> Settings:
+        """Settings for a start of what `key` stands for."""
+        if key != self._key:
+            self._key, self._steps, self._passing = key, self._load(key), frozenset()
+        elif self._worked:
+            self._forget_passing()
+        self._worked = False
+        self._oom_kills = oom_kills()
+        return self.settings
+
+    def worked(self) -> None:
+        """The start succeeded: keep what made it succeed."""
+        self._worked = True
+        kept = {name: dict(c) for name, c in self._steps.items() if name not in self._passing}
+        fresh = self._file.with_suffix(".new")
+        with contextlib.suppress(OSError):  # a full disk must not end a healthy engine
+            if kept:
+                fresh.write_text(json.dumps({"key": self._key, "steps": kept}))
+                fresh.replace(self._file)
+            else:
+                self._file.unlink(missing_ok=True)
+
+    def failed(self, device: str, lines: Iterable[str], status: int) -> DriverError:
+        """The start ended thus: what to raise, and smaller settings if they may help."""
+        failure = explain(lines, status, oom_kills=oom_kills() - self._oom_kills)
+        if failure.kind in SHORT_OF_MEMORY:
+            if self._reduce(failure):
+                left = ", ".join(self.smaller)
+                return OutOfMemory(device, status, f"{failure.said}; the next start has {left}")
+            told = f" with {', '.join(self.smaller)}" if self.smaller else ""
+            why = f"it does not fit{told}: {failure.advice} ({failure.said})"
+            self._forget_passing()
+            return (Refused if failure.others else NotSupported)(device, why)
+        if failure.kind in LASTING:
+            return LASTING[failure.kind](device, f"{failure.advice} ({failure.said})")
+        advice = f"; {failure.advice}" if failure.advice else ""
+        return Died(device, status, failure.said + advice)
+
+    def _reduce(self, failure: Failure) -> bool:
+        steps = descend(self._asked, self._steps, failure, args=self._args)
+        if steps is None:
+            return False
+        if failure.others:
+            self._passing |= steps.keys() - self._steps.keys()
+        self._steps = steps
+        return True
+
+    def _forget_passing(self) -> None:
+        self._steps = {n: c for n, c in self._steps.items() if n not in self._passing}
+        self._passing = frozenset()
+
+    def _load(self, key: str) -> Steps:
+        try:
+            kept = json.loads(self._file.read_text())
+            steps: Steps = kept["steps"] if kept["key"] == key else {}
+            changed(self._asked, steps)  # may be of another version of ours
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        return steps
+
+
+def key_of(
+    model: str, flags: Iterable[str], env: Mapping[str, str], install: Install, device: str
+) -> str:
+    """A digest of all on which it depends what fits: what is started, how, and where.
+
+    `flags` say what was asked for; `env` is the operator's part of it.
+    """
+    facts = [
+        model,
+        model_files(Path(model)),
+        list(flags),
+        sorted(env.items()),
+        [install.distribution, install.version],
+        hardware() if device == "cuda" else [],
+        memory_gib(),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def model_files(folder: Path) -> list[tuple[str, int, int]]:
+    """Its files, with size and time; [] for a name that is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            stats = [(entry.name, entry.stat()) for entry in entries]
+    except OSError:
+        return []
+    return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def hardware(root: Path = Path("/")) -> list[str]:
+    """Its GPUs, else the board, and the driver. Wakes none of them."""
+    # Not the UUID: the driver does not know it before the GPU's first use.
+    found = [f"{gpu.address} {gpu.model}" for gpu in probe.nvidia_gpus(root)]
+    return [*(found or [_read(root / "proc/device-tree/model")]), probe.driver_version(root)]
+
+
+def memory_gib() -> int:
+    """Of the host: two kernels count a few MiB more or less."""
+    total = next((line for line in _read(PROC / "meminfo").splitlines() if "MemTotal" in line), "")
+    return round(int(total.split()[1]) / (1 << 20)) if total else 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip("\0\n")
+    except OSError:
+        return ""

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from drivers.errors import Died, NotPermitted, NotPresent, NotSupported, OutOfMemory, Refused
+from drivers.vllm_fit import Fit, hardware, key_of
+from drivers.vllm_settings import Settings
+from drivers.vllm_versions import Install
+from tests.drivers.test_vllm_failures import SAID
+
+ASKED = Settings(kv_cache_bytes=1 << 30, max_num_seqs=64)
+OOM = ["CUDA out of memory"]
+BESIDE = ["CUDA out of memory. Process 7 has 2.50 GiB memory in use."]
+HALF = ("kv_cache_mib 512 instead of 1024",)
+
+
+def fit(place: Path, *, key: str = "k", asked: Settings = ASKED) -> Fit:
+    """As a daemon that has just started sees it."""
+    made = Fit(place / "fit.json", asked)
+    made.begin(key)
+    return made
+
+
+def test_the_next_daemon_begins_where_it_worked(place: Path) -> None:
+    """A step that led to an engine that serves is kept; and gone with another key."""
+    first = fit(place)
+
+    assert isinstance(first.failed("vllm", OOM, 1), OutOfMemory)
+
+    first.begin("k")
+    first.worked()
+
+    assert fit(place).smaller == HALF
+    assert fit(place, key="another model").smaller == ()
+
+
+def test_what_has_not_worked_is_not_kept(place: Path) -> None:
+    """A daemon that is killed between two starts leaves nothing for the next one."""
+    fit(place).failed("vllm", OOM, 1)
+
+    assert fit(place).smaller == ()
+
+
+def test_beside_others_it_is_for_this_time_only(place: Path) -> None:
+    """They may be gone by the next start; so that one is as large as was asked for."""
+    one = fit(place)
+    one.failed("vllm", BESIDE, 1)
+
+    assert one.smaller == HALF
+
+    one.begin("k")
+    one.worked()
+
+    assert list(one.smaller) == list(HALF)
+    assert fit(place).smaller == ()
+
+    one.begin("k")
+
+    assert not one.smaller
+
+
+def test_each_start_that_fails_says_what_comes_next(place: Path) -> None:
+    """And the last one that nothing does, with what there is to do."""
+    one, told = fit(place), []
+    for _ in range(20):
+        one.begin("k")
+        told.append(one.failed("vllm", OOM, 1))
+
+    ladder = [error for error in told if isinstance(error, OutOfMemory)]
+
+    assert 0 < len(ladder) <= 6
+    assert "CUDA out of memory; the next start has kv_cache_mib 512" in str(ladder[0])
+    assert all(isinstance(error, NotSupported) for error in told[len(ladder) :])
+    assert "max_running 4 instead of 64" in str(told[-1])
+    assert "choose a smaller or quantized model" in str(told[-1])
+
+
+def test_without_room_beside_others_it_waits_for_them(place: Path) -> None:
+    """That is no fault of the settings, and passes."""
+    line = SAID["share, 0.11"][1].replace("(6.44/11.63", "(0.40/11.63")
+    error = fit(place).failed("vllm", [line], 1)
+
+    assert isinstance(error, Refused)
+    assert "end them" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("unknown flag", NotSupported),
+        ("architecture", NotSupported),
+        ("sleep on a CPU", NotSupported),
+        ("no weights", NotPresent),
+        ("driver", NotPresent),
+        ("another user's", NotPermitted),
+        ("disk", Died),
+        ("socket", Died),
+        ("else", Died),
+    ],
+)
+def test_failures_are_sorted_by_what_may_be_done_next(
+    place: Path, name: str, kind: type[Exception]
+) -> None:
+    """What comes again until a person acts is told apart from what may pass."""
+    error = fit(place).failed("vllm", [SAID[name][1]], 1)
+
+    assert type(error) is kind
+    assert SAID[name][1].rsplit("] ", 1)[-1].removeprefix("  Value error, ")[:60] in str(error)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": "k", "steps": {"x": {"no_field": 1}}}'])
+def test_a_file_that_says_nothing_is_no_file(place: Path, text: str) -> None:
+    """Cut short, or of another version of ours."""
+    (place / "fit.json").write_text(text)
+
+    assert fit(place).smaller == ()
+
+
+def test_a_place_that_cannot_be_written_ends_nothing(place: Path) -> None:
+    """A full disk costs the memory of it, not the engine."""
+    one = Fit(place / "gone/fit.json", ASKED)
+    one.begin("k")
+    one.failed("vllm", OOM, 1)
+    one.worked()
+
+    assert one.smaller == HALF
+
+
+def test_the_key_changes_with_all_that_matters(place: Path) -> None:
+    """The model's files, flags, variables, version and device; not with the day."""
+    model = place / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    flags, install = ["--max-num-seqs", "64"], Install("vllm", "0.32.0")
+    keys = [
+        key_of(str(model), flags, {}, install, "cpu"),
+        key_of("org/name", flags, {}, install, "cpu"),
+        key_of(str(model), [*flags, "--x"], {}, install, "cpu"),
+        key_of(str(model), flags, {"A": "1"}, install, "cpu"),
+        key_of(str(model), flags, {}, Install("vllm", "0.33.0"), "cpu"),
+        key_of(str(model), flags, {}, install, "cuda"),
+    ]
+
+    assert keys[0] == key_of(str(model), flags, {}, install, "cpu")
+
+    os.utime(model / "config.json", ns=(1, 1))
+    keys.append(key_of(str(model), flags, {}, install, "cpu"))
+
+    assert len(set(keys)) == len(keys)
+
+
+def test_hardware_is_the_gpu_and_its_driver(tmp_path: Path) -> None:
+    """Told apart by place and model: a GPU's UUID is not known before its first use."""
+    gpu = tmp_path / "proc/driver/nvidia/gpus/0000:3b:00.0"
+    gpu.mkdir(parents=True)
+    (gpu / "information").write_text("Model: \t NVIDIA RTX A2000\nGPU UUID: \t GPU-????\n")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidiactl").touch()
+    (tmp_path / "proc/driver/nvidia/version").write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.159.04  Release Build\n"
+    )
+
+    assert hardware(tmp_path) == ["0000:3b:00.0 NVIDIA RTX A2000", "580.159.04"]
