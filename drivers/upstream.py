@@ -83,6 +83,28 @@ class Upstream:
         except FAILURES:
             return False
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is being answered."""
+        return bool(self._calls)
+
+    async def ask(self, method: str, path: str, *, timeout_s: float) -> tuple[int, bytes]:
+        """Status and body of a question of our own, which counts as nobody's request.
+
+        Raises Unresponsive after `timeout_s`; else what `blame` returns.
+        """
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(method, path) as response,
+            ):
+                return response.status, await response.read()
+        except TimeoutError as error:
+            late = f"no answer to {path.partition('?')[0]} within {timeout_s:g} s"
+            raise Unresponsive(self.name, late) from error
+        except FAILURES as error:
+            raise await self.blame(f"connection broke: {error!r}") from error
+
     def heard(self) -> None:
         """The engine has shown that it works."""
         self._heard_s = self._loop.time()

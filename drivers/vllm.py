@@ -23,6 +23,7 @@ from drivers.protocols import EngineFacts, Reply, Rest
 from drivers.upstream import Upstream
 from drivers.vllm_command import READY_LINE, environment, flags_for, last_words, shows_progress
 from drivers.vllm_home import Home
+from drivers.vllm_rest import Sleep, SleepLevel, sleep_flags, why_not
 from drivers.vllm_versions import Install, Row, Versions, row_for
 
 NOTICE_S = 2.0
@@ -37,13 +38,17 @@ class VllmEngine:
     python           of the venv that has vLLM; need not be ours, nor of our version
     model            a folder, or a name that vLLM resolves
     runtime_dir      ours alone (0700), on a short path: it holds sockets
-    cache_dir        vLLM's compile caches; kept between lives, worth seconds per start
+    cache_dir        vLLM's compile caches, and the weights' image if sleep_level is 2;
+                     kept between lives, worth seconds per start and per waking
     device           "cpu" or "cuda"
     args             further flags of `vllm serve`; paths in them are absolute
     env              further environment; wins over ours
     start_timeout_s  from the order until it can serve; a first start compiles
     stop_timeout_s   what running requests get to end when it is stopped
     stall_timeout_s  without any sign of life while requests wait: Unresponsive
+    sleep_level      0: it never sleeps. On memory that CPU and GPU share, 1 gains nothing
+    sleep_timeout_s  to fall asleep; see drivers.vllm_rest
+    wake_timeout_s   to wake from sleep
     launch           instead of `python` and its vLLM: a command that takes the same
                      flags, and the vLLM version that it plays
     """
@@ -67,13 +72,16 @@ class VllmEngine:
         start_timeout_s: float = 900.0,
         stop_timeout_s: float = 10.0,
         stall_timeout_s: float = 120.0,
+        sleep_level: SleepLevel = 0,
+        sleep_timeout_s: float = 120.0,
+        wake_timeout_s: float = 120.0,
         launch: tuple[tuple[str, ...], str] | None = None,
     ) -> None:
         if device not in {"cpu", "cuda"}:
             raise ValueError(f"device must be cpu or cuda, not {device!r}")
         self.name = name
         self.lacks: Mapping[Rest, str] = {
-            "sleep": "not built yet",
+            **({} if sleep_level else {"sleep": "sleep_level is 0"}),
             "park": "not built yet",
             "host": "not built yet",
         }
@@ -92,9 +100,13 @@ class VllmEngine:
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._stall_timeout_s = stall_timeout_s
+        self._sleep_level = sleep_level
+        self._sleep_timeout_s = sleep_timeout_s
+        self._wake_timeout_s = wake_timeout_s
         self._launch = launch
         self._child: Child | None = None
         self._upstream: Upstream | None = None
+        self._sleep: Sleep | None = None  # None: this life cannot
         self._facts: EngineFacts | None = None  # not None: it serves
         self._announced = asyncio.Event()
         self._death = (0, "no process")  # how the last life ended: status, last words
@@ -112,7 +124,11 @@ class VllmEngine:
         return self._facts
 
     async def sleep(self) -> None:
-        raise NotSupported(self.name, self.lacks["sleep"])
+        if (why := self.lacks.get("sleep")) is not None:
+            raise NotSupported(self.name, why)
+        self._need_process()
+        assert self._sleep is not None
+        await self._sleep.sleep()
 
     async def park(self) -> None:
         raise NotSupported(self.name, self.lacks["park"])
@@ -122,6 +138,8 @@ class VllmEngine:
 
     async def wake(self) -> None:
         self._need_process()
+        if self._sleep is not None:
+            await self._sleep.wake()
 
     async def stop(self) -> None:
         """As promised; running requests get `stop_timeout_s` to end.
@@ -148,7 +166,10 @@ class VllmEngine:
     def request(
         self, path: str, body: bytes, *, stream: bool
     ) -> AbstractAsyncContextManager[Reply]:
-        return self._need_process().post(path, body, stream=stream)
+        upstream = self._need_process()
+        if self._sleep is not None:
+            self._sleep.need_awake()
+        return upstream.post(path, body, stream=stream)
 
     def _need_process(self) -> Upstream:
         if self._facts is None or self._upstream is None:
@@ -159,7 +180,9 @@ class VllmEngine:
 
     async def _start(self) -> EngineFacts:
         command, install = await self._command()
-        flags = [*self._flags(row_for(install)), *self._args]
+        row = row_for(install)
+        sleepless = why_not(self._sleep_level, row, install)
+        flags = [*self._flags(row), *([] if sleepless else sleep_flags(self._device)), *self._args]
         await self._home.make(self.name)
         child = self._child = Child(self.name, on_line=self._hear, on_end=self._end)
         upstream = self._upstream = Upstream(
@@ -176,6 +199,7 @@ class VllmEngine:
                     group=f"engine/{self._served_name}",
                 )
                 await self._ready(child, upstream)
+                await self._learn_to_sleep(upstream, sleepless)
                 await child.note()
         except TimeoutError as error:
             late = f"not ready within {self._start_timeout_s:.0f} s: {last_words(child.tail)}"
@@ -187,6 +211,22 @@ class VllmEngine:
             raise Died(self.name, *how_it_ended(child))
         pids = (child.pid, *child.others)
         return EngineFacts(kind="vllm", version=install.version, pids=pids, flags=tuple(flags))
+
+    async def _learn_to_sleep(self, upstream: Upstream, sleepless: str) -> None:
+        """Know whether this life can sleep, given why its version cannot."""
+        sleep = Sleep(
+            upstream,
+            level=self._sleep_level,
+            image=self._cache_dir.absolute() / "images" / self._served_name,
+            sleep_timeout_s=self._sleep_timeout_s,
+            wake_timeout_s=self._wake_timeout_s,
+        )
+        why = sleepless or await sleep.check()
+        self._sleep = None if why else sleep
+        lacks: dict[Rest, str] = {**self.lacks, "sleep": why}
+        if not why:
+            del lacks["sleep"]
+        self.lacks = lacks
 
     @property
     def _local_model(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from drivers.upstream import SERVER_KEEP_S
 from drivers.vllm_home import Home
+from drivers.vllm_rest import ENGINE_SIDE
 from drivers.vllm_versions import Row
 
 # uvicorn's line just before it listens.
@@ -71,7 +72,10 @@ def environment(
     start_timeout_s: float,
     extra: Mapping[str, str],
 ) -> dict[str, str]:
-    """The server's environment: `base` without what is ours, then our settings, then `extra`."""
+    """The server's environment: `base` without what is ours, then our settings, then `extra`.
+
+    A PYTHONPATH in `extra` comes behind our own part of it.
+    """
     env = {name: value for name, value in base.items() if not OURS.match(name)}
     env |= {
         # Its tools (ninja, for kernels built at run time) are beside its Python.
@@ -98,7 +102,8 @@ def environment(
     else:
         # By default it binds threads to cores and reserves one, which small boxes lack.
         env.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    return env | dict(extra)
+    path = ":".join(filter(None, [str(ENGINE_SIDE), extra.get("PYTHONPATH")]))
+    return env | dict(extra) | {"PYTHONPATH": path}
 
 
 def shows_progress(line: str) -> bool:

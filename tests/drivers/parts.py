@@ -12,6 +12,7 @@ import aiohttp
 from drivers.procfs import shared_memory
 from drivers.protocols import EngineFacts, Reply
 from drivers.vllm import VllmEngine
+from drivers.vllm_rest import SleepLevel
 from tests.contracts.engine import parse_events
 
 SERVER = Path(__file__).parents[1] / "fakes/vllm_server.py"
@@ -23,6 +24,9 @@ def make_engine(
     start_timeout_s: float = 30,
     stop_timeout_s: float = 0.3,
     stall_timeout_s: float = 30,
+    sleep_level: SleepLevel = 0,
+    wake_timeout_s: float = 30,
+    version: str = "0.32.0",
 ) -> VllmEngine:
     """An engine that starts the stand-in, with its switches."""
     return VllmEngine(
@@ -33,10 +37,12 @@ def make_engine(
         cache_dir=place / "cache",
         device="cpu",
         args=switches,
-        launch=((sys.executable, str(SERVER)), "0.32.0"),
+        launch=((sys.executable, str(SERVER)), version),
         start_timeout_s=start_timeout_s,
         stop_timeout_s=stop_timeout_s,
         stall_timeout_s=stall_timeout_s,
+        sleep_level=sleep_level,
+        wake_timeout_s=wake_timeout_s,
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from drivers.errors import NotSupported
 from drivers.vllm_command import environment, flags_for, last_words, shows_progress
 from drivers.vllm_home import Home
+from drivers.vllm_rest import PACKAGE
 from drivers.vllm_versions import Install, row_for
 
 
@@ -106,7 +107,7 @@ def env(*, device: str = "cpu", base: dict[str, str] | None = None, **extra: str
 def test_nothing_of_ours_reaches_the_engine() -> None:
     """The daemon's interpreter settings, secrets and systemd sockets stay with it."""
     base = {
-        "PYTHONPATH": "/x",
+        "PYTHONSTARTUP": "/x",
         "WATTNAP_MQTT_PASSWORD": "secret",
         "NOTIFY_SOCKET": "/run/notify",
         "LISTEN_FDS": "1",
@@ -118,6 +119,15 @@ def test_nothing_of_ours_reaches_the_engine() -> None:
 
     assert {"HOME", "CUDA_VISIBLE_DEVICES"} <= set(given)
     assert not set(given) & (set(base) - {"HOME", "CUDA_VISIBLE_DEVICES"})
+
+
+def test_it_can_import_our_part_and_nothing_else_of_ours() -> None:
+    """One folder of ours is before whatever path was configured, and ours is not inherited."""
+    given = env(base={"PYTHONPATH": "/daemon"}, PYTHONPATH="/configured")
+    ours, theirs = given["PYTHONPATH"].split(":")
+
+    assert theirs == "/configured"
+    assert [package.parent.name for package in Path(ours).glob("*/__init__.py")] == [PACKAGE]
 
 
 def test_what_vllm_leaves_lies_about_goes_into_our_folder() -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -35,7 +35,14 @@ def warm_place() -> Iterator[Path]:
         yield Path(place)
 
 
-def make_vllm(place: Path, python: str, *, head_dim: int = 32) -> VllmEngine:
+def make_vllm(
+    place: Path,
+    python: str,
+    *,
+    head_dim: int = 32,
+    args: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
+) -> VllmEngine:
     model = place / f"model-{head_dim}"
     write_model(model, head_dim=head_dim)
     return VllmEngine(
@@ -45,11 +52,13 @@ def make_vllm(place: Path, python: str, *, head_dim: int = 32) -> VllmEngine:
         runtime_dir=place / "run",
         cache_dir=place / "cache",
         device="cpu",
-        args=("--dtype", "bfloat16"),
+        args=("--dtype", "bfloat16", *args),
+        env=env,
         max_model_len=2000,
         kv_cache_bytes=16 << 20,
         max_num_seqs=4,
         enforce_eager=True,
+        sleep_level=2,
     )
 
 

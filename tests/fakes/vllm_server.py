@@ -3,8 +3,10 @@
     python tests/fakes/vllm_server.py MODEL --uds PATH [switches]
 
 It answers as drivers.fake does, with the words of the prompt. It takes vLLM's flags
-and ignores them. Like vLLM 0.32 it binds its socket long before it listens, never
-removes it, leaves files in VLLM_RPC_BASE_PATH, and loses a SIGTERM while it starts.
+and ignores them, but for --middleware: with it, it sleeps and wakes as vLLM does with ours,
+or as --sleep-fault says; a prompt that comes while it sleeps is never answered. Like vLLM
+0.32 it binds its socket long before it listens, never removes it, leaves files in
+VLLM_RPC_BASE_PATH, and loses a SIGTERM while it starts.
 
 Prompts that do something else:
 
@@ -39,12 +41,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from drivers.fake import Answer, prompt_of
 
+CHECK = "wattnap"
+"""The daemon's own prompt after each wake (appliance/canary.py): not held, and not in the log."""
+
 STUBBORN = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 os.setsid()
 time.sleep(600)
 """
+
+
+FAULTS = {
+    "state": "our part of it does not work",
+    "sleep": "falling asleep fails",
+    "insomnia": "it says that it sleeps, and does not",
+    "hoard": "it sleeps, and frees nothing",
+    "wake": "waking fails",
+    "coma": "it says that it woke, and did not",
+    "hang": "waking never ends",
+    "die": "waking ends the process",
+    "nonsense": "its answers are no JSON",
+}
 
 
 def main() -> None:
@@ -61,6 +79,10 @@ def main() -> None:
     parser.add_argument("--shared-memory", action="store_true", help="leave a psm_ file")
     parser.add_argument("--flood", type=int, default=0, metavar="BYTES", help="of output")
     parser.add_argument("--silent", action="store_true", help="never say that it is ready")
+    parser.add_argument("--middleware", dest="sleeps", help="any: it has ours")
+    parser.add_argument("--pool-bytes", type=int, help="of a GPU that it says it uses")
+    parser.add_argument("--sleep-s", type=float, default=0, help="time that falling asleep takes")
+    parser.add_argument("--sleep-fault", choices=FAULTS, help="what goes wrong")
     parser.add_argument("--log", type=Path, help="file that gets a line for each prompt it takes")
     options, _ = parser.parse_known_args()
     asyncio.run(serve(options))
@@ -115,6 +137,7 @@ class Server:
         self.options = options
         self.running = 0
         self.hoard = b""
+        self.asleep = False
         self.app = web.Application()
         self.app.add_routes(
             [
@@ -125,6 +148,14 @@ class Server:
                 web.post("/v1/completions", self.complete),
             ]
         )
+        if options.sleeps:
+            self.app.add_routes(
+                [
+                    web.get("/wattnap/state", self.state),
+                    web.post("/wattnap/sleep", self.sleep),
+                    web.post("/wattnap/wake", self.wake),
+                ]
+            )
 
     async def health(self, _: web.Request) -> web.Response:
         return web.Response()
@@ -138,6 +169,43 @@ class Server:
     async def models(self, _: web.Request) -> web.Response:
         model = {"id": self.options.served_model_name, "object": "model", "max_model_len": 4096}
         return web.json_response({"object": "list", "data": [model]})
+
+    async def state(self, _: web.Request) -> web.Response:
+        return self.fails("state") or self.tell()
+
+    async def sleep(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(self.options.sleep_s)
+        if failed := self.fails("sleep"):
+            return failed
+        self.asleep = self.options.sleep_fault != "insomnia"
+        pool_bytes = self.options.pool_bytes
+        freed = {"freed_bytes": 0 if self.options.sleep_fault == "hoard" else pool_bytes}
+        image = {"image": request.query["image"] and ""} if request.query["level"] == "2" else {}
+        return self.tell(**image, **freed)
+
+    async def wake(self, _: web.Request) -> web.Response:
+        fault = self.options.sleep_fault
+        if fault == "hang":
+            await asyncio.Event().wait()
+        if fault == "die":
+            os._exit(0)
+        if failed := self.fails("wake"):
+            return failed
+        self.asleep = fault == "coma"
+        return self.tell(weights="kept")
+
+    def fails(self, where: str) -> web.Response | None:
+        if self.options.sleep_fault == "nonsense" and where != "state":
+            return web.Response(text="<html>")
+        if self.options.sleep_fault != where:
+            return None
+        error = {"error": "AssertionError: Memory usage increased after sleeping."}
+        return web.json_response(error, status=500)
+
+    def tell(self, **more: object) -> web.Response:
+        pool_bytes = self.options.pool_bytes
+        state = {"asleep": self.asleep, "free_bytes": pool_bytes, "pool_bytes": pool_bytes}
+        return web.json_response(state | more)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         self.running += 1
@@ -154,12 +222,13 @@ class Server:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             refusal = {"message": str(error), "type": "BadRequestError", "param": None, "code": 400}
             return web.json_response({"error": refusal}, status=400)
-        if self.options.log:
+        if self.options.log and prompt != CHECK:
             with self.options.log.open("a") as log:
                 log.write(f"{seen_s:.6f} {json.dumps(prompt)}\n")
-        while self.options.gate and not self.options.gate.exists():  # noqa: ASYNC110 - a file
-            await asyncio.sleep(0.05)
-        if prompt == "hang":
+        if self.options.gate and prompt != CHECK:
+            while not self.options.gate.exists():  # noqa: ASYNC110 - a file
+                await asyncio.sleep(0.05)
+        if prompt == "hang" or self.asleep:
             await asyncio.Event().wait()
         if prompt == "greedy":
             self.hoard = b"x" * (2 << 30)

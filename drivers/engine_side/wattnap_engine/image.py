@@ -1,0 +1,247 @@
+"""A file that equals the engine's weights, and the quick way back from it to the device.
+
+Runs in vLLM's worker process. The file lies in the page cache, which costs no memory
+that anybody else needs; a few threads read it into small pinned buffers, from which
+the device fetches. What was in the file before is never trusted: in each life of an
+engine it is first compared, byte by byte, with what is on the device.
+
+Knows memory and a file, not vLLM. Python 3.10, torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import queue
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+PAGE_BYTES = 4096
+SPARE_BYTES = 4 << 30
+"""What an image leaves free on its disk, where the daemon's database may be too."""
+
+
+class Unfit(Exception):
+    """There is no image of this memory. Nothing has been touched."""
+
+
+class Damaged(Exception):
+    """What came from the image is not what was saved. The memory now holds something else."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of memory, one-dimensional uint8, and where in the file it belongs."""
+
+    memory: torch.Tensor
+    offset: int
+
+
+class Image:
+    """One file, kept equal to the regions that are saved, for the life of this process.
+
+    threads      that copy at once
+    chunk_bytes  copied at once; a multiple of 8. Two pinned buffers for each thread
+    """
+
+    def __init__(self, path: Path, *, threads: int, chunk_bytes: int) -> None:
+        self._path = path
+        self._threads = threads
+        self._chunk_bytes = chunk_bytes
+        self._lanes: list[Lane] = []
+        self._file = -1
+        self._layout: list[tuple[int, int]] = []
+        self._marks: dict[int, int] = {}  # of the chunks that the file is known to equal
+
+    def save(self, regions: Sequence[torch.Tensor], *, budget_s: float) -> int:
+        """Write what differs from the file; return how many bytes that were.
+
+        `regions` are one-dimensional uint8, all on one device, which nobody else uses
+        meanwhile. After `budget_s` it stops: a later call goes on from there.
+
+        Raises Unfit if it stopped, if the disk is too small, or if another process has
+        the file; OSError.
+        """
+        chunks = self._cut(regions)
+        layout = layout_of(regions)
+        if layout != self._layout:
+            self._layout, self._marks = layout, {}
+        end = chunks[-1].offset + chunks[-1].memory.numel()
+        filled = self._open(end)
+        now = marks_of(chunks, self._chunk_bytes)
+        ends_s = time.perf_counter() + budget_s
+        written = []
+
+        def bring(lane: Lane, index: int) -> None:
+            if time.perf_counter() < ends_s:
+                written.append(lane.save(self._file, chunks[index], filled))
+                self._marks[index] = now[index]
+
+        changed = [index for index, mark in enumerate(now) if self._marks.get(index) != mark]
+        for index in changed:
+            self._marks.pop(index, None)
+        self._spread(bring, changed, regions[0].device)
+        if missing := len(chunks) - len(self._marks):
+            raise Unfit(f"{missing} of {len(chunks)} chunks are not saved after {budget_s:.0f} s")
+        return sum(written)
+
+    def load(self, regions: Sequence[torch.Tensor]) -> int:
+        """Copy the file into the regions; return how many bytes that were.
+
+        Raises:
+            Unfit: these regions, at these addresses, were not saved by this process.
+            Damaged, OSError: some of it may have been copied.
+        """
+        chunks = self._cut(regions)
+        if layout_of(regions) != self._layout or len(self._marks) != len(chunks):
+            raise Unfit("these weights were not saved")
+        self._spread(
+            lambda lane, index: lane.load(self._file, chunks[index]),
+            range(len(chunks)),
+            regions[0].device,
+        )
+        marks = marks_of(chunks, self._chunk_bytes)
+        wrong = sum(mark != self._marks[index] for index, mark in enumerate(marks))
+        if wrong:
+            raise Damaged(f"{wrong} of {len(chunks)} chunks of {self._path} are not what was saved")
+        return sum(region.numel() for region in regions)
+
+    def _cut(self, regions: Sequence[torch.Tensor]) -> list[Chunk]:
+        chunks, offset = [], 0
+        for region in regions:
+            for memory in region.split(self._chunk_bytes):
+                chunks.append(Chunk(memory, offset))
+                offset += -(-memory.numel() // PAGE_BYTES) * PAGE_BYTES
+        return chunks
+
+    def _open(self, size: int) -> int:
+        """Have the file, ours and `size` bytes long; return how much of it was there."""
+        if self._file < 0:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(file)
+                raise Unfit(f"{self._path} is another engine's") from error
+            self._file = file
+        status, disk = os.fstat(self._file), os.fstatvfs(self._file)
+        free = disk.f_bavail * disk.f_frsize + status.st_blocks * 512
+        if size + SPARE_BYTES > free:
+            os.ftruncate(self._file, 0)
+            raise Unfit(f"{self._path} would leave less than {SPARE_BYTES >> 30} GiB of its disk")
+        os.ftruncate(self._file, size)
+        return min(status.st_size, size)
+
+    def _spread(
+        self, work: Callable[[Lane, int], None], indexes: Iterable[int], device: torch.device
+    ) -> None:
+        """Do the work for each index, on all lanes at once. Raises what one of them raised."""
+        if not self._lanes:
+            self._lanes = [Lane(device, self._chunk_bytes) for _ in range(self._threads)]
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # our streams do not wait for vLLM's
+        todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for index in indexes:
+            todo.put(index)
+
+        def run(lane: Lane) -> None:
+            with lane.used():
+                while not todo.empty():
+                    with contextlib.suppress(queue.Empty):  # another lane was quicker
+                        work(lane, todo.get_nowait())
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            for done in [pool.submit(run, lane) for lane in self._lanes]:
+                done.result()
+
+
+class Lane:
+    """One thread's way between file and device: two buffers, and a stream on a GPU."""
+
+    def __init__(self, device: torch.device, chunk_bytes: int) -> None:
+        cuda = device.type == "cuda"
+        self._buffers = [
+            torch.empty(chunk_bytes, dtype=torch.uint8, pin_memory=cuda) for _ in range(2)
+        ]
+        self._stream = torch.cuda.Stream(device) if cuda else None
+        self._fetched = [torch.cuda.Event() for _ in range(2)] if cuda else []
+        self._turn = 0
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Around all use in a thread. When it is left, all copies have arrived."""
+        with torch.inference_mode():
+            if self._stream is None:
+                yield
+                return
+            with torch.cuda.stream(self._stream):
+                yield
+                self._stream.synchronize()
+
+    def load(self, file: int, chunk: Chunk) -> None:
+        """Read one chunk, and order the device to fetch it, while the next one is read."""
+        self._turn ^= 1
+        buffer = self._buffers[self._turn][: chunk.memory.numel()]
+        if self._fetched:
+            self._fetched[self._turn].synchronize()
+        if read(file, buffer, chunk.offset) < buffer.numel():
+            raise Damaged("the image is too short")
+        chunk.memory.copy_(buffer, non_blocking=True)
+        if self._fetched:
+            self._fetched[self._turn].record()
+
+    def save(self, file: int, chunk: Chunk, filled: int) -> int:
+        """Make the file equal to a chunk; return how many bytes had to be written.
+
+        The first `filled` bytes of the file hold something, possibly the same.
+        """
+        have, there = (buffer[: chunk.memory.numel()] for buffer in self._buffers)
+        have.copy_(chunk.memory, non_blocking=True)
+        if self._stream is not None:
+            self._stream.synchronize()
+        if chunk.offset < filled:
+            got = read(file, there, chunk.offset)
+            if got == len(have) and torch.equal(have, there):
+                return 0
+        left = memoryview(have.numpy())
+        offset = chunk.offset
+        while left:
+            done = os.pwrite(file, left, offset)
+            left, offset = left[done:], offset + done
+        return len(have)
+
+
+def read(file: int, buffer: torch.Tensor, offset: int) -> int:
+    """Fill a buffer from the file; return how much of it there was."""
+    view = memoryview(buffer.numpy())
+    got = 0
+    while got < len(view) and (more := os.preadv(file, [view[got:]], offset + got)):
+        got += more
+    return got
+
+
+def layout_of(regions: Sequence[torch.Tensor]) -> list[tuple[int, int]]:
+    return [(region.data_ptr(), region.numel()) for region in regions]
+
+
+def marks_of(chunks: Sequence[Chunk], chunk_bytes: int) -> list[int]:
+    """A 64-bit sum of each chunk's words, weighted by their places: made where the memory is.
+
+    It tells lost, late and misplaced copies, not forgeries.
+    """
+    device = chunks[0].memory.device
+    weights = torch.arange(1, chunk_bytes // 4, 2, dtype=torch.int64, device=device)
+    sums = []
+    for chunk in chunks:
+        odd = -chunk.memory.numel() % 8
+        memory = torch.nn.functional.pad(chunk.memory, (0, odd)) if odd else chunk.memory
+        words = memory.view(torch.int64)
+        sums.append((words * weights[: words.numel()]).sum())
+    return [int(mark) for mark in torch.stack(sums).tolist()]

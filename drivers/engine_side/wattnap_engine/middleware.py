@@ -1,0 +1,107 @@
+"""Sleep and wake for vLLM's server (--middleware), without its development mode.
+
+Answers a few paths below /wattnap/ itself and passes all others on. They are as open
+as the socket that the server listens on: no key of vLLM's guards them. An answer is
+JSON; what goes wrong is status 500 and {"error": text}.
+
+    GET  /wattnap/state                           {"asleep", "free_bytes", "pool_bytes"}
+    POST /wattnap/sleep?level=1                   state, "freed_bytes"
+    POST /wattnap/sleep?level=2&image=PATH        state, "freed_bytes", "image"
+    POST /wattnap/wake?level=1|2                  state, "weights": "kept" | "image" | "files"
+
+free_bytes   of the device's memory; null on a CPU
+pool_bytes   of it that the engine's allocator has, and that a sleep must free
+freed_bytes  that the device had more of after than before; not on a CPU
+image        why there is no image of the weights, see worker.py; "" if there is one
+
+Python 3.10 to 3.13, vLLM 0.17 to 0.33, nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+PREFIX = "/wattnap/"
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Any, Send], Awaitable[None]]
+
+
+class Control:
+    """The outermost layer of the server."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._saved = False  # there is an image of the weights, of this life
+
+    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
+        try:
+            engine = scope["app"].state.engine_client
+            status, answer = await self._answer(engine, scope)
+        except Exception as error:  # noqa: BLE001 - whatever vLLM raises, the daemon must know
+            status, answer = 500, {"error": f"{type(error).__name__}: {error}"}
+        body = json.dumps(answer).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, engine: Any, scope: Scope) -> tuple[int, dict[str, Any]]:
+        asked = dict(parse_qsl(scope["query_string"].decode()))
+        match scope["method"], scope["path"].removeprefix(PREFIX):
+            case "GET", "state":
+                return 200, await state_of(engine)
+            case "POST", "sleep":
+                if asked["level"] == "2":
+                    return 200, await self._sleep_deeply(engine, asked["image"])
+                return 200, await sleep(engine, 1)
+            case "POST", "wake":
+                return 200, await self._wake(engine, int(asked["level"]))
+        return 404, {"error": "no such path"}
+
+    async def _sleep_deeply(self, engine: Any, image: str) -> dict[str, Any]:
+        why = await engine.collective_rpc("wattnap_save", args=(image,))
+        self._saved = not any(why)
+        return {**await sleep(engine, 2), "image": "; ".join(filter(None, why))}
+
+    async def _wake(self, engine: Any, level: int) -> dict[str, Any]:
+        """Until all is back, vLLM's scheduler stays paused: nothing runs on half of it."""
+        weights = "kept"
+        if level == 2:
+            await engine.wake_up(["weights"])
+            weights = "image" if await self._from_image(engine) else "files"
+            if weights == "files":
+                await engine.collective_rpc("reload_weights")
+        await engine.wake_up(["kv_cache"] if level == 2 else None)
+        return {**await state_of(engine), "weights": weights}
+
+    async def _from_image(self, engine: Any) -> bool:
+        return self._saved and not any(await engine.collective_rpc("wattnap_load"))
+
+
+async def sleep(engine: Any, level: int) -> dict[str, Any]:
+    before = await state_of(engine)
+    # Abort: nothing runs but, for an instant, what its client has just given up.
+    await engine.sleep(level, "abort")
+    state = await state_of(engine)
+    if state["free_bytes"] is not None:
+        state["freed_bytes"] = state["free_bytes"] - before["free_bytes"]
+    return state
+
+
+async def state_of(engine: Any) -> dict[str, Any]:
+    told = await engine.collective_rpc("wattnap_memory")
+    memory = {
+        name: None if None in told else sum(worker[name] for worker in told)
+        for name in ("free_bytes", "pool_bytes")
+    }
+    return {"asleep": await engine.is_sleeping(), **memory}

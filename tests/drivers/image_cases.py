@@ -1,0 +1,205 @@
+"""What drivers.engine_side promises of an image, as functions that the engine's Python runs.
+
+    PYTHONPATH=drivers/engine_side PYTHON tests/drivers/image_cases.py FOLDER
+
+prints {case: what went wrong, or null}. That Python has torch, and no pytest.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from wattnap_engine.image import PAGE_BYTES, Damaged, Image, Unfit
+
+CHUNK_BYTES = 8192
+SIZES = (1, 7, PAGE_BYTES, CHUNK_BYTES, 3 * CHUNK_BYTES + 5, 100_000)
+
+
+def memory() -> list[torch.Tensor]:
+    """The same bytes each time, in regions of odd and even sizes."""
+    random = torch.Generator().manual_seed(0)
+    return [torch.randint(256, (n,), dtype=torch.uint8, generator=random) for n in SIZES]
+
+
+def image(path: Path, threads: int = 3) -> Image:
+    return Image(path, threads=threads, chunk_bytes=CHUNK_BYTES)
+
+
+def save(of: Image, regions: list[torch.Tensor]) -> int:
+    written: int = of.save(regions, budget_s=60)
+    return written
+
+
+@contextmanager
+def raises(error: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except error:
+        return
+    raise AssertionError(f"{error.__name__} was not raised")
+
+
+def same(some: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(one, two) for one, two in zip(some, other, strict=True))
+
+
+def case_comes_back(path: Path) -> None:
+    regions, saved = memory(), image(path)
+
+    assert save(saved, regions) == sum(SIZES)
+
+    for region in regions:
+        region.fill_(0)
+
+    assert saved.load(regions) == sum(SIZES)
+    assert same(regions, memory())
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def case_comes_back_twice(path: Path) -> None:
+    regions, saved = memory(), image(path, threads=1)
+    for _ in range(2):
+        save(saved, regions)
+        for region in regions:
+            region.fill_(1)
+        saved.load(regions)
+
+        assert same(regions, memory())
+
+
+def case_another_life_writes_nothing(path: Path) -> None:
+    first = image(path)
+    save(first, memory())
+    os.close(first._file)  # as its end would
+
+    assert save(image(path), memory()) == 0
+
+
+def case_another_life_writes_what_differs(path: Path) -> None:
+    first = image(path)
+    save(first, memory())
+    os.close(first._file)
+    regions, second = memory(), image(path)
+    regions[4][2 * CHUNK_BYTES] ^= 1
+
+    assert save(second, regions) == CHUNK_BYTES
+
+    changed = [region.clone() for region in regions]
+    regions[4].fill_(0)
+    second.load(regions)
+
+    assert same(regions, changed)
+
+
+def case_another_model_takes_the_file(path: Path) -> None:
+    first = image(path)
+    save(first, memory())
+    os.close(first._file)
+    other, second = [torch.full((5000,), 9, dtype=torch.uint8)], image(path)
+    save(second, other)
+    other[0].fill_(0)
+    second.load(other)
+
+    assert other[0].eq(9).all()
+    assert path.stat().st_size == 5000
+
+
+def case_what_changes_is_saved_again(path: Path) -> None:
+    """Two swapped values too, which a plain sum would not tell."""
+    regions, saved = memory(), image(path)
+    save(saved, regions)
+
+    assert save(saved, regions) == 0
+
+    regions[5][:16] = regions[5][:16].roll(8)
+    changed = [region.clone() for region in regions]
+
+    assert save(saved, regions) == CHUNK_BYTES
+
+    regions[5].fill_(0)
+    saved.load(regions)
+
+    assert same(regions, changed)
+
+
+def case_a_changed_file_is_noticed(path: Path) -> None:
+    regions, saved = memory(), image(path)
+    save(saved, regions)
+    with path.open("r+b") as file:
+        file.seek(3 * PAGE_BYTES)
+        file.write(b"?")
+    with raises(Damaged):
+        saved.load(regions)
+
+
+def case_a_cut_file_is_noticed(path: Path) -> None:
+    regions, saved = memory(), image(path)
+    save(saved, regions)
+    os.truncate(path, 9000)
+    with raises(Damaged):
+        saved.load(regions)
+
+
+def case_a_removed_file_still_serves(path: Path) -> None:
+    regions, saved = memory(), image(path)
+    save(saved, regions)
+    path.unlink()
+    regions[2].fill_(0)
+    saved.load(regions)
+
+    assert same(regions, memory())
+
+
+def case_one_process_has_it(path: Path) -> None:
+    save(image(path), memory())
+    with raises(Unfit):
+        save(image(path), memory())
+
+
+def case_out_of_time_and_on(path: Path) -> None:
+    regions, saved = memory(), image(path)
+    with raises(Unfit):
+        saved.save(regions, budget_s=0)
+    with raises(Unfit):
+        saved.load(regions)
+
+    assert same(regions, memory())
+
+    save(saved, regions)
+    saved.load(regions)
+
+    assert same(regions, memory())
+
+
+def case_other_memory_is_left_alone(path: Path) -> None:
+    saved = image(path)
+    save(saved, memory())
+    elsewhere = [region + 1 for region in memory()]
+    untouched = [region.clone() for region in elsewhere]
+    with raises(Unfit):
+        saved.load(elsewhere)
+
+    assert same(elsewhere, untouched)
+
+
+def main() -> None:
+    results: dict[str, str | None] = {}
+    for name, case in list(globals().items()):
+        if name.startswith("case_"):
+            with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
+                try:
+                    case(Path(folder) / "new/image")
+                    results[name] = None
+                except Exception:  # noqa: BLE001 - for the test that reads this
+                    results[name] = traceback.format_exc()
+    print(json.dumps(results))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
