@@ -10,10 +10,9 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-PAGE_BYTES = 4096
+from drivers.disk import fsync_s
 
 SHIM = """
 #define _GNU_SOURCE
@@ -50,23 +49,6 @@ def probed(folder: Path) -> list[float]:
     command = [sys.executable, "-m", "bench.disk", str(folder)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     return [float(line) for line in done.stdout.split()]
-
-
-def fsync_s(folder: Path, count: int = 200) -> list[float]:
-    """Seconds of each of `count` appends of one page with fsync, sorted."""
-    path = folder / "fsync-probe"
-    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-    try:
-        seconds = []
-        for _ in range(count):
-            began = time.monotonic()
-            os.write(fd, b"x" * PAGE_BYTES)
-            os.fsync(fd)
-            seconds.append(time.monotonic() - began)
-    finally:
-        os.close(fd)
-        path.unlink()
-    return sorted(seconds)
 
 
 def summary(seconds: list[float]) -> dict[str, float]:

@@ -4,41 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from drivers.probe import Gpu, driver_version, nvidia_gpus, probe
-
-VERSION = (
-    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build\n"
-    "GCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n"
+from drivers.probe import Gpu, driver_installed, driver_version, nvidia_gpus, probe
+from tests.trees import (
+    BASE,
+    BOARDS,
+    DRIVER,
+    GPU,
+    INFORMATION,
+    INSTALLED,
+    NODE,
+    PCI,
+    jetson,
+    old_driver,
+    write,
 )
-INFORMATION = """\
-Model: 		 NVIDIA H200
-IRQ:   		 314
-GPU UUID: 	 GPU-0b1c
-Bus Type: 	 PCIe
-Bus Location: 	 0000:19:00.0
-"""
-
-
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
-PCI = {
-    "sys/bus/pci/devices/0000:00:01.0/vendor": "0x8086\n",
-    "sys/bus/pci/devices/0000:00:01.0/class": "0x030000\n",
-    "sys/bus/pci/devices/0000:19:00.0/vendor": "0x10de\n",
-    "sys/bus/pci/devices/0000:19:00.0/class": "0x030200\n",
-    "sys/bus/pci/devices/0000:19:00.0/power/runtime_status": "active\n",
-    "sys/bus/pci/devices/0000:19:00.1/vendor": "0x10de\n",
-    "sys/bus/pci/devices/0000:19:00.1/class": "0x040300\n",
-}
-DRIVER = {"proc/driver/nvidia/version": VERSION}
-GPU = {"proc/driver/nvidia/gpus/0000:19:00.0/information": INFORMATION}
-NODE = {"dev/nvidiactl": ""}
 
 
 def test_a_whole_machine(tmp_path: Path) -> None:
@@ -91,11 +70,46 @@ def test_a_gpu_before_its_first_use(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("version", "works"), [("580.105.08", True), ("570.86.15", False)])
 def test_boost_switch_by_driver(tmp_path: Path, version: str, works: bool) -> None:
     """The boost switch is claimed from driver 580.105 on."""
-    text = VERSION.replace("580.159.04", version)
-    root = write(tmp_path, PCI | GPU | NODE | {"proc/driver/nvidia/version": text})
+    root = write(tmp_path, PCI | GPU | NODE | old_driver(version))
 
     assert driver_version(root) == version
     assert probe(root).boost_switch is works
+
+
+def test_a_driver_that_is_installed_but_not_loaded(tmp_path: Path) -> None:
+    """Its module is in the list of the kernel that runs; nvidia-uvm alone is no driver."""
+    root = write(tmp_path, BASE | PCI | INSTALLED)
+    assert driver_installed(root)
+    (module,) = INSTALLED
+    write(root, {module: "updates/nvidia-uvm.ko: updates/x.ko\n"})
+
+    assert not driver_installed(root)
+    assert probe(root).found[0].address == "0000:19:00.0"
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_jetson(tmp_path: Path, board: str) -> None:
+    """Its GPU can be used, shares all memory, and no NVML counts its joules."""
+    found = probe(jetson(board, tmp_path))
+    (gpu,) = found.gpus
+
+    assert gpu.address.startswith("17000000.")
+    assert gpu.runtime == "active"
+    assert found.unified
+    assert not found.boost_switch
+    assert set(found.absent) == {"nvml", "boost_switch"}
+    assert found.memory.total_bytes > found.memory.available_bytes > 1 << 30
+    assert all(swap.compressed for swap in found.memory.swaps)
+
+
+def test_a_jetson_without_its_devices(tmp_path: Path) -> None:
+    """In a container that is not given them, the GPU is there but not for us."""
+    root = jetson("orin-nx", tmp_path)
+    (root / "dev/nvgpu/igpu0/ctrl").unlink()
+    found = probe(root)
+
+    assert (len(found.gpus), len(found.found)) == (0, 1)
+    assert "/dev/nvgpu" in found.absent["gpu"]
 
 
 def test_this_machine() -> None:
