@@ -20,7 +20,7 @@ from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from appliance import ledger, notify
+from appliance import defaults, ledger, notify
 from appliance.books import Books
 from appliance.canary import Canary
 from appliance.clock import Clock, SystemClock
@@ -37,6 +37,7 @@ from appliance.roster import Roster
 from appliance.store import Store
 from appliance.supervisor import Supervisor
 from drivers.errors import DriverError
+from drivers.probe import nvidia_gpus, probe
 from drivers.protocols import Engine, Meter
 from policies.always_on import AlwaysOn
 from policies.fixed import Fixed
@@ -112,7 +113,7 @@ async def running(
     try:
         rungs = Rungs(engine, await store.read(partial(ledger.last_wakes_s, engine=alias)))
         journal = Journal(store, clock)
-        roster = Roster(config.engine.max_running)
+        roster = Roster(engine_settings(config).max_running)
         books = Books(meter, clock, engine=alias, device=meter.device if meter else "unmeasured")
         supervisor = Supervisor(
             engine=engine,
@@ -227,14 +228,19 @@ def build_policy(config: Config) -> Policy:
     )
 
 
+def engine_settings(config: Config) -> defaults.Settings:
+    """What the engine is told on this machine: the file's values, and what "auto" means here."""
+    model = Path(config.engine.model or MODEL)
+    return defaults.settings(config.engine, probe(), defaults.weights_bytes(model))
+
+
 def build_engine(config: Config, *, fake: bool = False) -> Engine:
     """The engine that the configuration names. Raises ConfigError if it cannot be started."""
-    settings = config.engine
+    settings, chosen = config.engine, engine_settings(config)
     if fake or settings.kind == "fake":
         from drivers.fake import FakeEngine
 
         return FakeEngine(start_s=1.0, token_s=0.02, lacks={"park": "there is no GPU to leave"})
-    from drivers.probe import nvidia_gpus
     from drivers.vllm import VllmEngine
 
     if not os.access(settings.python, os.X_OK):
@@ -260,9 +266,9 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
         env=env,
         device=device,
         max_model_len=settings.max_model_len or None,
-        kv_cache_bytes=settings.kv_cache_mib * 1024 * 1024 or None,
-        max_num_seqs=settings.max_running,
-        enforce_eager=settings.enforce_eager,
+        kv_cache_bytes=chosen.kv_cache_bytes,
+        max_num_seqs=chosen.max_running,
+        enforce_eager=chosen.enforce_eager,
         start_timeout_s=settings.start_timeout_s,
         stop_timeout_s=settings.stop_timeout_s,
         stall_timeout_s=settings.stall_timeout_s,

@@ -21,6 +21,7 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Seconds = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
+Auto = Literal["auto"]
 Depth = Literal["awake", "light", "parked", "stopped", "off"]
 
 
@@ -89,9 +90,11 @@ class Engine(Section, frozen=True):
     model              directory of the model; empty: the small one in the box (home commands)
     device             "auto", "cpu" or "cuda"
     max_model_len      longest prompt plus answer, in tokens; 0: the model's own
-    kv_cache_mib       memory for the KV cache; 0: the engine measures what is free
-    max_running        requests served at once; more wait
-    enforce_eager      true: no compilation and no graphs; starts faster, serves slower
+    kv_cache_mib       memory for the KV cache; 0: the engine measures what is free; "auto": so it
+                       does, but a fixed amount where CPU and GPU share memory (docs/jetson.md)
+    max_running        requests served at once; more wait; "auto": 64, with shared memory 4
+    enforce_eager      true: no compilation and no graphs; starts faster, serves slower;
+                       "auto": false, with shared memory true
     args               further arguments for vLLM
     env                further environment variables for vLLM
     start_timeout_s    longest start; the first one on a GPU compiles for minutes
@@ -106,9 +109,9 @@ class Engine(Section, frozen=True):
     model: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_model_len: Annotated[int, Meta(ge=0)] = 0
-    kv_cache_mib: Annotated[int, Meta(ge=0)] = 0
-    max_running: Count = 64
-    enforce_eager: bool = False
+    kv_cache_mib: Annotated[int, Meta(ge=0)] | Auto = "auto"
+    max_running: Count | Auto = "auto"
+    enforce_eager: bool | Auto = "auto"
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     start_timeout_s: Positive = 900.0

@@ -134,6 +134,8 @@ def _default(field: types.Field) -> Any:  # what TOML can hold
 def _limits(name: str, kind: types.Type) -> str:
     if isinstance(kind, types.LiteralType):
         return ", ".join(toml_value(value) for value in kind.values)
+    if isinstance(kind, types.UnionType):
+        return ", or ".join(_limits(name, option) for option in kind.types)
     unit = next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
     match kind:
         case types.IntType(ge=low, le=high) | types.FloatType(ge=low, le=high, gt=None):

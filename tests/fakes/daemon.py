@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvloop
 
-from appliance.app import serve
+from appliance.app import engine_settings, serve
 from appliance.config import Config, load
 from drivers.vllm import VllmEngine
 
@@ -33,7 +33,7 @@ def engine(config: Config, switches: tuple[str, ...]) -> VllmEngine:
         cache_dir=config.cache_dir,
         args=switches,
         device="cpu",
-        max_num_seqs=config.engine.max_running,
+        max_num_seqs=engine_settings(config).max_running,
         start_timeout_s=config.engine.start_timeout_s,
         stop_timeout_s=config.engine.stop_timeout_s,
         stall_timeout_s=config.engine.stall_timeout_s,

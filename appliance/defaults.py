@@ -1,0 +1,102 @@
+"""What the engine is told where the configuration says "auto": pure, from the machine's facts.
+
+A value in the file always wins. Where CPU and GPU share their memory (a Jetson), the
+usual defaults would take it from everything else that runs there, so they are smaller.
+None of those has been tried on a board: docs/jetson.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.config import Engine
+from drivers.probe import Machine
+from drivers.protocols import Rest
+
+GIB, MIB = 1 << 30, 1 << 20
+
+MAX_RUNNING = 64
+MAX_RUNNING_UNIFIED = 4
+
+# Of unified memory, for all but weights and KV cache: a system without a desktop (1 GiB,
+# estimated), vLLM's two processes (1 GiB, measured on a CPU), CUDA, PyTorch and what
+# passes through the layers (2 GiB, estimated).
+REST_BYTES = 4 * GIB
+# Of what is left then, so that a neighbour on the board can still start.
+KV_SHARE = 4
+KV_LEAST_BYTES, KV_MOST_BYTES = 128 * MIB, 4 * GIB
+KV_STEP_BYTES = 64 * MIB
+
+WARM_HOST_FROM_BYTES = 14 * GIB
+"""What a board sold with 16 GB says it has is a little less than 15.3 GiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What depends on the machine.
+
+    kv_cache_bytes  None: the engine measures what is free
+    without         ways to rest that are no good here -> why, in words for people
+    """
+
+    kv_cache_bytes: int | None
+    max_running: int
+    enforce_eager: bool
+    without: Mapping[Rest, str]
+
+
+def settings(engine: Engine, machine: Machine, weights_bytes: int) -> Settings:
+    """The file's values, and for each "auto" the one for this machine.
+
+    `weights_bytes`: of the model's files; 0 if nobody knows.
+    """
+    unified = machine.unified
+    kv, running, eager = engine.kv_cache_mib, engine.max_running, engine.enforce_eager
+    if kv == "auto":
+        total = machine.memory.total_bytes
+        kv_bytes = unified_kv_bytes(total, weights_bytes) if unified and total else None
+    else:
+        kv_bytes = kv * MIB or None
+    if running == "auto":
+        running = MAX_RUNNING_UNIFIED if unified else MAX_RUNNING
+    return Settings(
+        kv_cache_bytes=kv_bytes,
+        max_running=running,
+        enforce_eager=unified if eager == "auto" else eager,
+        without=_without(machine),
+    )
+
+
+def unified_kv_bytes(total_bytes: int, weights_bytes: int) -> int:
+    """A quarter of what weights and all else leave, between 128 MiB and 4 GiB.
+
+    A model of unknown size counts as a quarter of the memory.
+    """
+    weights_bytes = weights_bytes or total_bytes // 4
+    left = (total_bytes - REST_BYTES - weights_bytes) // KV_SHARE
+    return max(KV_LEAST_BYTES, min(KV_MOST_BYTES, left // KV_STEP_BYTES * KV_STEP_BYTES))
+
+
+def _without(machine: Machine) -> dict[Rest, str]:
+    if not machine.unified:
+        return {}
+    reasons: dict[Rest, str] = {
+        "park": "CPU and GPU share their memory: parked, the model would take as much of it",
+    }
+    if machine.memory.total_bytes < WARM_HOST_FROM_BYTES:
+        reasons["host"] = "a warm host holds 1 GB, too much of less than 16 GB"
+    return reasons
+
+
+def weights_bytes(model: Path) -> int:
+    """Size of a model's weight files; 0 if it is no folder here."""
+    try:
+        return sum(
+            path.stat().st_size
+            for path in model.iterdir()
+            if path.suffix in {".safetensors", ".bin", ".gguf", ".pt"}
+        )
+    except OSError:
+        return 0

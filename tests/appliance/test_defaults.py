@@ -1,0 +1,80 @@
+"""What "auto" becomes: on a desktop, on a Jetson, and never against the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.config import Engine
+from appliance.defaults import (
+    GIB,
+    KV_LEAST_BYTES,
+    KV_MOST_BYTES,
+    MIB,
+    settings,
+    unified_kv_bytes,
+    weights_bytes,
+)
+from drivers.probe import probe
+from tests.trees import BOARDS, DESKTOP, jetson, write
+
+
+def test_a_desktop(tmp_path: Path) -> None:
+    """The engine measures its memory, and serves many."""
+    found = settings(Engine(), probe(write(tmp_path, DESKTOP)), 5 * GIB)
+
+    assert (found.kv_cache_bytes, found.max_running, found.enforce_eager) == (None, 64, False)
+    assert found.without == {}
+
+
+@pytest.mark.parametrize(
+    ("board", "weights_gib", "kv_mib", "without"),
+    [
+        ("agx-orin", 5, 4096, {"park"}),
+        ("orin-nx", 2, 2304, {"park"}),
+        ("orin-nano", 2, 320, {"park", "host"}),
+        ("orin-nano", 0, 320, {"park", "host"}),  # a name, whose size nobody knows
+        ("orin-nano", 6, 128, {"park", "host"}),
+    ],
+)
+def test_a_jetson(
+    tmp_path: Path, board: str, weights_gib: int, kv_mib: int, without: set[str]
+) -> None:
+    """A fixed cache, few requests, no graphs, and no parking."""
+    found = settings(Engine(), probe(jetson(board, tmp_path)), weights_gib * GIB)
+
+    assert found.kv_cache_bytes == kv_mib * MIB
+    assert (found.max_running, found.enforce_eager) == (4, True)
+    assert set(found.without) == without
+
+
+@pytest.mark.parametrize("board", [None, *BOARDS])
+def test_the_file_wins(tmp_path: Path, board: str | None) -> None:
+    """Also against what we would advise; 0 still leaves the measuring to the engine."""
+    machine = probe(jetson(board, tmp_path) if board else write(tmp_path, DESKTOP))
+    asked = Engine(kv_cache_mib=512, max_running=17, enforce_eager=False)
+    found = settings(asked, machine, GIB)
+    measured = settings(Engine(kv_cache_mib=0), machine, GIB)
+
+    assert (found.kv_cache_bytes, found.max_running) == (512 * MIB, 17)
+    assert not found.enforce_eager
+    assert measured.kv_cache_bytes is None
+
+
+@given(total=st.integers(1, 256 * GIB), weights=st.integers(0, 256 * GIB))
+def test_the_cache_has_bounds(total: int, weights: int) -> None:
+    """Whatever a board says of itself."""
+    assert KV_LEAST_BYTES <= unified_kv_bytes(total, weights) <= KV_MOST_BYTES
+
+
+def test_weights(tmp_path: Path) -> None:
+    """The files with weights count, and nothing else does."""
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"x" * 100)
+    (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"x" * 50)
+    (tmp_path / "tokenizer.json").write_text("{}")
+
+    assert weights_bytes(tmp_path) == 150
+    assert weights_bytes(Path("Qwen/Qwen2.5-3B-Instruct-AWQ")) == 0
