@@ -76,7 +76,7 @@ def case_comes_back_twice(path: Path) -> None:
 def case_another_life_writes_nothing(path: Path) -> None:
     first = image(path)
     save(first, memory())
-    os.close(first._file)  # as its end would
+    first.close()
 
     assert save(image(path), memory()) == 0
 
@@ -84,7 +84,7 @@ def case_another_life_writes_nothing(path: Path) -> None:
 def case_another_life_writes_what_differs(path: Path) -> None:
     first = image(path)
     save(first, memory())
-    os.close(first._file)
+    first.close()
     regions, second = memory(), image(path)
     regions[4][2 * CHUNK_BYTES] ^= 1
 
@@ -100,7 +100,7 @@ def case_another_life_writes_what_differs(path: Path) -> None:
 def case_another_model_takes_the_file(path: Path) -> None:
     first = image(path)
     save(first, memory())
-    os.close(first._file)
+    first.close()
     other, second = [torch.full((5000,), 9, dtype=torch.uint8)], image(path)
     save(second, other)
     other[0].fill_(0)

@@ -112,6 +112,12 @@ class Image:
             raise Damaged(f"{wrong} of {len(chunks)} chunks of {self._path} are not what was saved")
         return sum(region.numel() for region in regions)
 
+    def close(self) -> None:
+        """Let go of the file, for another to take."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._marks = -1, {}
+
     def _cut(self, regions: Sequence[torch.Tensor]) -> list[Chunk]:
         chunks, offset = [], 0
         for region in regions:

@@ -1,0 +1,160 @@
+"""The layer in vLLM's server, over an engine client that notes what it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from drivers.engine_side.wattnap_engine.middleware import Control, Scope, Send
+
+GIB = 1 << 30
+
+
+class Client:
+    """vLLM's AsyncLLM as the middleware knows it (0.17 to 0.33), over two workers on a GPU."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.asleep = False
+        self.free_bytes = GIB
+        self.save_says = ["", ""]
+        self.load_says = ["", ""]
+        self.fails = ""
+
+    async def is_sleeping(self) -> bool:
+        return self.asleep
+
+    async def sleep(self, level: int = 1, mode: str = "abort") -> None:
+        self.note(f"sleep {level} {mode}")
+        self.asleep, self.free_bytes = True, 3 * GIB
+
+    async def wake_up(self, tags: list[str] | None = None) -> None:
+        self.note(f"wake_up {tags}")
+        self.asleep = tags == ["weights"]
+
+    async def collective_rpc(
+        self, method: str, timeout: float | None = None, args: tuple[str, ...] = ()
+    ) -> list[Any]:
+        if method == "wattnap_memory":
+            return [{"free_bytes": self.free_bytes, "pool_bytes": 2 * GIB}] * 2
+        self.note(" ".join([method, *args]))
+        return {"wattnap_save": self.save_says, "wattnap_load": self.load_says}.get(method, [None])
+
+    def note(self, what: str) -> None:
+        self.told.append(what)
+        if self.fails and what.startswith(self.fails):
+            raise RuntimeError("Memory usage increased after sleeping.")
+
+
+class Server:
+    """An ASGI server with one layer over one engine."""
+
+    def __init__(self) -> None:
+        self.client = Client()
+        self.layer = Control(self.below)
+
+    async def below(self, scope: Scope, receive: Any, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 299, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def ask(self, method: str, path: str) -> tuple[int, Any]:
+        path, _, query = path.partition("?")
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "query_string": query.encode(),
+            "app": SimpleNamespace(state=SimpleNamespace(engine_client=self.client)),
+        }
+        sent: list[Mapping[str, Any]] = []
+
+        async def send(message: Mapping[str, Any]) -> None:
+            sent.append(message)
+
+        await self.layer(scope, None, send)
+        return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+async def test_other_paths_are_not_its_business(server: Server) -> None:
+    """What does not begin with /wattnap/ goes on to vLLM."""
+    assert await server.ask("POST", "/v1/completions") == (299, {})
+
+
+async def test_no_such_path(server: Server) -> None:
+    """404 for its own, unknown ones, and for the wrong method."""
+    assert (await server.ask("GET", "/wattnap/sleep"))[0] == 404
+
+
+async def test_level_1(server: Server) -> None:
+    """The answers add up the workers' memory; the weights are kept."""
+    assert await server.ask("GET", "/wattnap/state") == (
+        200,
+        {"asleep": False, "free_bytes": 2 * GIB, "pool_bytes": 4 * GIB},
+    )
+
+    status, slept = await server.ask("POST", "/wattnap/sleep?level=1")
+
+    assert (status, slept["asleep"], slept["freed_bytes"]) == (200, True, 4 * GIB)
+
+    status, woken = await server.ask("POST", "/wattnap/wake?level=1")
+
+    assert (status, woken["asleep"], woken["weights"]) == (200, False, "kept")
+    assert server.client.told == ["sleep 1 abort", "wake_up None"]
+
+
+async def test_level_2_with_an_image(server: Server) -> None:
+    """Saved before it sleeps; loaded between the weights' memory and the cache's."""
+    status, slept = await server.ask("POST", "/wattnap/sleep?level=2&image=%2Fcache%2Fmain")
+
+    assert (status, slept["image"]) == (200, "")
+
+    status, woken = await server.ask("POST", "/wattnap/wake?level=2")
+
+    assert (status, woken["weights"]) == (200, "image")
+    assert server.client.told == [
+        "wattnap_save /cache/main",
+        "sleep 2 abort",
+        "wake_up ['weights']",
+        "wattnap_load",
+        "wake_up ['kv_cache']",
+    ]
+
+
+@pytest.mark.parametrize("where", ["save_says", "load_says"])
+async def test_level_2_without_an_image(server: Server, where: str) -> None:
+    """If one worker has none, before or after, vLLM loads all weights from their files."""
+    setattr(server.client, where, ["", "no space"])
+    await server.ask("POST", "/wattnap/sleep?level=2&image=/cache/main")
+    status, woken = await server.ask("POST", "/wattnap/wake?level=2")
+
+    assert (status, woken["weights"]) == (200, "files")
+    assert server.client.told[-3:][1:] == ["reload_weights", "wake_up ['kv_cache']"]
+
+
+@pytest.mark.parametrize("fails", ["sleep", "wake_up ['weights']", "wattnap_load", "wake_up ['kv"])
+async def test_errors_are_told(server: Server, fails: str) -> None:
+    """Status 500 with the exception's text, and nothing is tried after it."""
+    server.client.fails = fails
+    status, answer = await server.ask("POST", "/wattnap/sleep?level=2&image=/cache/main")
+    if fails != "sleep":
+        status, answer = await server.ask("POST", "/wattnap/wake?level=2")
+
+    assert status == 500
+    assert answer == {"error": "RuntimeError: Memory usage increased after sleeping."}
+    assert server.client.told[-1].startswith(fails)
+
+
+async def test_a_request_that_makes_no_sense(server: Server) -> None:
+    """A missing or foreign level is an error, and the engine is told nothing."""
+    assert (await server.ask("POST", "/wattnap/sleep"))[0] == 500
+    assert (await server.ask("POST", "/wattnap/wake?level=x"))[0] == 500
+    assert server.client.told == []
