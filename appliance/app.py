@@ -242,6 +242,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
 
         return FakeEngine(start_s=1.0, token_s=0.02, lacks={"park": "there is no GPU to leave"})
     from drivers.vllm import VllmEngine
+    from drivers.vllm_settings import Settings
 
     if not os.access(settings.python, os.X_OK):
         raise ConfigError(
@@ -265,13 +266,22 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
         args=settings.args,
         env=env,
         device=device,
-        max_model_len=settings.max_model_len or None,
-        kv_cache_bytes=chosen.kv_cache_bytes,
-        max_num_seqs=chosen.max_running,
-        enforce_eager=chosen.enforce_eager,
+        settings=Settings(
+            max_model_len=settings.max_model_len or None,
+            kv_cache_bytes=chosen.kv_cache_bytes,
+            max_num_seqs=chosen.max_running,
+            enforce_eager=chosen.enforce_eager,
+            quantization=settings.quantization,
+            speculative_ngram_tokens=settings.speculative_ngram_tokens,
+            priority_scheduling=settings.priority_scheduling,
+            prefix_caching=None if settings.prefix_caching == "auto" else settings.prefix_caching,
+            cudagraph_capture_sizes=settings.cudagraph_capture_sizes,
+            startup_plan=settings.startup_plan,
+        ),
         start_timeout_s=settings.start_timeout_s,
         stop_timeout_s=settings.stop_timeout_s,
         stall_timeout_s=settings.stall_timeout_s,
+        sleep_level=settings.sleep_level,
     )
 
 

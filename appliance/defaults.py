@@ -65,7 +65,7 @@ def settings(engine: Engine, machine: Machine, weights_bytes: int) -> Settings:
         kv_cache_bytes=kv_bytes,
         max_running=running,
         enforce_eager=unified if eager == "auto" else eager,
-        without=_without(machine),
+        without=_without(engine, machine),
     )
 
 
@@ -79,12 +79,14 @@ def unified_kv_bytes(total_bytes: int, weights_bytes: int) -> int:
     return max(KV_LEAST_BYTES, min(KV_MOST_BYTES, left // KV_STEP_BYTES * KV_STEP_BYTES))
 
 
-def _without(machine: Machine) -> dict[Rest, str]:
+def _without(engine: Engine, machine: Machine) -> dict[Rest, str]:
     if not machine.unified:
         return {}
     reasons: dict[Rest, str] = {
         "park": "CPU and GPU share their memory: parked, the model would take as much of it",
     }
+    if engine.sleep_level == 1:
+        reasons["sleep"] = "CPU and GPU share their memory: level 1 only moves the model within it"
     if machine.memory.total_bytes < WARM_HOST_FROM_BYTES:
         reasons["host"] = "a warm host holds 1 GB, too much of less than 16 GB"
     return reasons

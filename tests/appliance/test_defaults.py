@@ -64,6 +64,14 @@ def test_the_file_wins(tmp_path: Path, board: str | None) -> None:
     assert measured.kv_cache_bytes is None
 
 
+def test_level_1_gains_nothing_there(tmp_path: Path) -> None:
+    """Keeping the weights in RAM frees no memory where that is the GPU's too."""
+    asked, board = Engine(sleep_level=1), probe(jetson("agx-orin", tmp_path / "board"))
+
+    assert set(settings(asked, board, GIB).without) == {"park", "sleep"}
+    assert settings(asked, probe(write(tmp_path / "desk", DESKTOP)), GIB).without == {}
+
+
 @given(total=st.integers(1, 256 * GIB), weights=st.integers(0, 256 * GIB))
 def test_the_cache_has_bounds(total: int, weights: int) -> None:
     """Whatever a board says of itself."""

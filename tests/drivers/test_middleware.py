@@ -36,9 +36,7 @@ class Client:
         self.note(f"wake_up {tags}")
         self.asleep = tags == ["weights"]
 
-    async def collective_rpc(
-        self, method: str, timeout: float | None = None, args: tuple[str, ...] = ()
-    ) -> list[Any]:
+    async def collective_rpc(self, method: str, *, args: tuple[str, ...] = ()) -> list[Any]:
         if method == "wattnap_memory":
             return [{"free_bytes": self.free_bytes, "pool_bytes": 2 * GIB}] * 2
         self.note(" ".join([method, *args]))
