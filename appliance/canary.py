@@ -20,6 +20,7 @@ import msgspec
 from sqlite_utils import Database
 
 from appliance.clock import Clock, iso
+from appliance.errors import StorageFailed
 from appliance.store import Store
 from drivers.errors import BadReading, Unresponsive
 from drivers.protocols import Engine
@@ -67,7 +68,7 @@ class Canary:
         said = await self._ask()
         if said is None:
             return
-        known: str | None = await self._store.read(partial(_find, identity=identity))
+        known = await self._known(identity)
         if said == known:
             return
         if known is not None:
@@ -77,7 +78,18 @@ class Canary:
                 raise BadReading(self._engine.name, f"says {said!r}, then {again!r}")
             log.warning("after a fresh start it says %r, and used to say %r", said, known)
         at = iso(self._clock.utc())
-        await self._store.write(partial(_remember, identity=identity, said=said, at=at))
+        try:
+            await self._store.write(partial(_remember, identity=identity, said=said, at=at))
+        except StorageFailed as error:
+            log.warning("the next wake has nothing to compare with: %s", error)
+
+    async def _known(self, identity: str) -> str | None:
+        """What it said before. A disk that fails is no reason not to serve."""
+        try:
+            return await self._store.read(partial(_find, identity=identity))
+        except StorageFailed as error:
+            log.warning("this wake has nothing to compare with: %s", error)
+            return None
 
     async def _ask(self) -> str | None:
         """What it says; None if it is no engine that completes texts."""

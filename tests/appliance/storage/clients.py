@@ -12,6 +12,8 @@ from typing import Any
 from bench.rig import Rig
 
 BASE = "wattnap/rig"
+FILTERS = tuple(f"{BASE}/{each}" for each in ("status/#", "response/#", "availability"))
+"""For a sender: without its own prompts. What is published before `online` is nobody's."""
 
 
 def held(folder_of: Rig) -> None:
@@ -32,15 +34,21 @@ async def until(true: Callable[[], object], *, within_s: float = 15) -> float:
     return time.monotonic() - began
 
 
-async def say(made: Rig, **line: Any) -> dict[str, Any]:
-    """One line to the socket, and the first that comes back."""
+async def say_all(made: Rig, **line: Any) -> list[dict[str, Any]]:
+    """One line to the socket, and all that comes back."""
     reader, writer = await asyncio.open_unix_connection(str(made.socket), limit=1 << 20)
     writer.write(json.dumps(line).encode() + b"\n")
+    writer.write_eof()
     async with asyncio.timeout(15):
-        told = json.loads(await reader.readline())
+        told = (await reader.read()).splitlines()
     writer.close()
     await writer.wait_closed()
-    return dict(told)
+    return [json.loads(each) for each in told]
+
+
+async def say(made: Rig, **line: Any) -> dict[str, Any]:
+    """The last of `say_all`."""
+    return (await say_all(made, **line))[-1]
 
 
 async def submit(made: Rig, id: str, text: str) -> dict[str, Any]:

@@ -16,10 +16,13 @@ from bench.rig import Rig
 from tests.appliance.commands import wattnap
 from tests.appliance.storage.clients import (
     BASE,
+    FILTERS,
     attempts,
     held,
     let_go,
     runs,
+    say,
+    say_all,
     submit,
     unfinished,
     until,
@@ -68,9 +71,8 @@ async def test_a_disk_that_becomes_full_and_is_cleared(
     disk.fill(but_bytes=ROOM_BYTES)
     held(made)
     made.start_daemon()
-    async with sender(
-        made.broker.port, filters=(f"{BASE}/status/#", f"{BASE}/response/#")
-    ) as someone:
+    async with sender(made.broker.port, filters=FILTERS) as someone:
+        await someone.hears(lambda m: m.payload == b"online")
         await submit(made, "first", "first")
         await until(lambda: runs(made)["first"])
         accepted = ["first", *await accept_until_full(made, someone)]
@@ -92,6 +94,24 @@ async def test_a_disk_that_becomes_full_and_is_cleared(
     await until(lambda: not unfinished(made))
     assert attempts(made) == dict.fromkeys([*accepted, "again"], 1)
     assert runs(made) == Counter(dict.fromkeys([*accepted, "again"], 1))
+
+
+async def test_woken_while_it_is_full(make_disk: MakeDisk, make_rig: MakeRig) -> None:
+    """A live prompt needs no disk: it is answered, and so is the state asked for."""
+    made = make_rig()
+    disk = make_disk("state", size_kib=6144)
+    made.start_daemon()
+    disk.fill()
+    number = 0
+    while (await submit(made, f"x{number}", FILLING))["event"] == "queued":
+        disk.fill()
+        number += 1
+    events = await say_all(made, op="ask", request="still here")
+
+    assert events[-1]["answer"]["text"] == "still here"
+    assert (await say(made, op="status"))["status"]["state"] == "awake"
+    disk.make_room()
+    await until(lambda: not unfinished(made))
 
 
 async def test_stopped_and_started_while_it_is_full(make_disk: MakeDisk, make_rig: MakeRig) -> None:

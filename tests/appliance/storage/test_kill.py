@@ -10,6 +10,7 @@ import pytest
 from bench.rig import Rig
 from tests.appliance.storage.clients import (
     BASE,
+    FILTERS,
     attempts,
     held,
     let_go,
@@ -35,18 +36,21 @@ async def test_twenty_wait_and_one_runs(make_rig: MakeRig, victim: str) -> None:
     made = make_rig(max_running=1)
     held(made)
     made.start_daemon()
-    asked = (f"{BASE}/response/#",)
-    async with sender(made.broker.port, filters=(*asked, f"{BASE}/status/#")) as someone:
+    async with sender(made.broker.port, filters=FILTERS) as someone:
+        await someone.hears(lambda m: m.payload == b"online")
         await someone.publish(f"{BASE}/request/main/running", "running")
         await until(lambda: runs(made)["running"])
         for id in WAITING:
             await someone.publish(f"{BASE}/request/main/{id}", id)
         await someone.hears_all(len(ALL), f"{BASE}/status/")
+        assert made.daemon is not None
+        guards, (orphan,) = made.engine_processes()
         if victim == "daemon and guard":
-            guards, _ = made.engine_processes()
+            made.daemon.send_signal(signal.SIGSTOP)  # it must not notice
             guards[0].kill()
         made.stop_daemon(signal.SIGKILL)
-        await until(lambda: not made.ours())
+        if victim == "daemon":
+            await until(lambda: not made.ours())
 
         assert len(unfinished(made)) == len(ALL)
 
@@ -66,6 +70,7 @@ async def test_twenty_wait_and_one_runs(make_rig: MakeRig, victim: str) -> None:
     assert runs(made) == Counter(dict.fromkeys(WAITING, 1)) + Counter(running=2)
     _, servers = made.engine_processes()
     assert len(servers) == 1
+    assert orphan not in servers
     made.stop_daemon()
     assert made.ours() == []
 
