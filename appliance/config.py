@@ -106,6 +106,17 @@ class Engine(Section, frozen=True):
                        [1, 2, 4]: fewer make a faster start; empty: vLLM's own, up to 512
     startup_plan       true: vLLM measures once how much memory is left, and begins faster after
                        that; without effect before vLLM 0.26
+    quantization       how vLLM makes or reads smaller weights, e.g. "fp8"; empty: as the model says
+    speculative_ngram_tokens  tokens guessed ahead from words that were said before, where a guess
+                       costs less than a step; 0: none
+    priority_scheduling  true: a request's priority counts inside vLLM too, and a better one may
+                       push another aside; false: it counts while it waits for a place
+    prefix_caching     true or false: whether what prompts share is computed once; "auto": as vLLM
+                       thinks best
+    cudagraph_capture_sizes  batch sizes for which graphs are captured at the start, e.g.
+                       [1, 2, 4]: fewer make a faster start; empty: vLLM's own, up to 512
+    startup_plan       true: vLLM measures once how much memory is left, and begins faster after
+                       that; without effect before vLLM 0.26
     args               further arguments for vLLM
     env                further environment variables for vLLM
     start_timeout_s    longest start; the first one on a GPU compiles for minutes
@@ -125,6 +136,12 @@ class Engine(Section, frozen=True):
     kv_cache_mib: Annotated[int, Meta(ge=0)] | Auto = "auto"
     max_running: Count | Auto = "auto"
     enforce_eager: bool | Auto = "auto"
+    quantization: Annotated[str, Meta(pattern=r"^[a-z0-9_-]*$")] = ""
+    speculative_ngram_tokens: Annotated[int, Meta(ge=0, le=64)] = 0
+    priority_scheduling: bool = False
+    prefix_caching: bool | Auto = "auto"
+    cudagraph_capture_sizes: tuple[Count, ...] = ()
+    startup_plan: bool = False
     quantization: Annotated[str, Meta(pattern=r"^[a-z0-9_-]*$")] = ""
     speculative_ngram_tokens: Annotated[int, Meta(ge=0, le=64)] = 0
     priority_scheduling: bool = False

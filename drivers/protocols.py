@@ -37,6 +37,7 @@ class EngineFacts:
     version      of the server, e.g. "0.32.0"
     pids         of the processes that serve, the leader first
     flags        the command line that matters, for the ledger
+    smaller      how it differs from what was asked for, which did not fit; words for people
     """
 
     kind: str
@@ -44,6 +45,7 @@ class EngineFacts:
     version: str = ""
     pids: tuple[int, ...] = ()
     flags: tuple[str, ...] = field(default=())
+    smaller: tuple[str, ...] = ()
 
 
 Rest = Literal["sleep", "park", "host"]

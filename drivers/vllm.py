@@ -22,8 +22,10 @@ from drivers.process import Child
 from drivers.protocols import EngineFacts, Reply, Rest
 from drivers.upstream import Upstream
 from drivers.vllm_command import READY_LINE, environment, flags_for, last_words, shows_progress
+from drivers.vllm_fit import Fit, key_of
 from drivers.vllm_home import Home
 from drivers.vllm_rest import Sleep, SleepLevel, sleep_flags, why_not
+from drivers.vllm_settings import Settings, flags_of, variables_of
 from drivers.vllm_versions import Install, Row, Versions, row_for
 
 NOTICE_S = 2.0
@@ -43,6 +45,7 @@ class VllmEngine:
     device           "cpu" or "cuda"
     args             further flags of `vllm serve`; paths in them are absolute
     env              further environment; wins over ours
+    settings         its size and speed; a start that does not fit makes the next one smaller
     start_timeout_s  from the order until it can serve; a first start compiles
     stop_timeout_s   what running requests get to end when it is stopped
     stall_timeout_s  without any sign of life while requests wait: Unresponsive
@@ -65,10 +68,7 @@ class VllmEngine:
         device: str = "cuda",
         args: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
-        max_model_len: int | None = None,
-        kv_cache_bytes: int | None = None,
-        max_num_seqs: int | None = None,
-        enforce_eager: bool = False,
+        settings: Settings | None = None,
         start_timeout_s: float = 900.0,
         stop_timeout_s: float = 10.0,
         stall_timeout_s: float = 120.0,
@@ -93,10 +93,8 @@ class VllmEngine:
         self._device = device
         self._args = args
         self._env = env or {}
-        self._max_model_len = max_model_len
-        self._kv_cache_bytes = kv_cache_bytes
-        self._max_num_seqs = max_num_seqs
-        self._enforce_eager = enforce_eager
+        self._settings = settings or Settings()
+        self._fit = Fit(cache_dir / f"fit-{served_name}.json", self._settings, args)
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._stall_timeout_s = stall_timeout_s
@@ -182,7 +180,10 @@ class VllmEngine:
         command, install = await self._command()
         row = row_for(install)
         sleepless = why_not(self._sleep_level, row, install)
-        flags = [*self._flags(row), *([] if sleepless else sleep_flags(self._device)), *self._args]
+        fixed = [*self._flags(row), *([] if sleepless else sleep_flags(self._device))]
+        asked = [*fixed, *flags_of(self._settings, row), *self._args]
+        settings = self._fit.begin(await key_of(self._named_model(), install, asked, self._env))
+        flags = [*fixed, *flags_of(settings, row), *self._args]
         await self._home.make(self.name)
         child = self._child = Child(self.name, on_line=self._hear, on_end=self._end)
         upstream = self._upstream = Upstream(
@@ -193,7 +194,7 @@ class VllmEngine:
             async with asyncio.timeout(self._start_timeout_s):
                 await child.start(
                     [*command, *flags],
-                    env=self._environment(),
+                    env=variables_of(settings, row) | self._environment(),
                     directory=self._home.path,
                     grace_s=self._stop_timeout_s,
                     group=f"engine/{self._served_name}",
@@ -208,9 +209,16 @@ class VllmEngine:
             shutil.rmtree(self._home.path, ignore_errors=True)  # nobody else will
             raise Refused(self.name, f"cannot start a process: {error.strerror}") from error
         if child.ended:
-            raise Died(self.name, *how_it_ended(child))
+            raise self._fit.failed(self.name, child.tail, child.status or 0)
+        self._fit.worked()
         pids = (child.pid, *child.others)
-        return EngineFacts(kind="vllm", version=install.version, pids=pids, flags=tuple(flags))
+        return EngineFacts(
+            kind="vllm",
+            version=install.version,
+            pids=pids,
+            flags=tuple(flags),
+            smaller=self._fit.smaller,
+        )
 
     async def _learn_to_sleep(self, upstream: Upstream, sleepless: str) -> None:
         """Know whether this life can sleep, given why its version cannot."""
@@ -254,10 +262,6 @@ class VllmEngine:
             row,
             socket=self._home.socket,
             served_name=self._served_name,
-            max_model_len=self._max_model_len,
-            kv_cache_bytes=self._kv_cache_bytes,
-            max_num_seqs=self._max_num_seqs,
-            enforce_eager=self._enforce_eager,
             stop_timeout_s=self._stop_timeout_s,
         )
 
@@ -283,7 +287,7 @@ class VllmEngine:
         pause_s = 1.0
         while not await upstream.healthy():
             if child.ended:
-                raise Died(self.name, *how_it_ended(child))
+                raise self._fit.failed(self.name, child.tail, child.status or 0)
             if not self._announced.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):

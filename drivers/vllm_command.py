@@ -38,22 +38,10 @@ def flags_for(
     *,
     socket: Path,
     served_name: str,
-    max_model_len: int | None,
-    kv_cache_bytes: int | None,
-    max_num_seqs: int | None,
-    enforce_eager: bool,
     stop_timeout_s: float,
 ) -> list[str]:
-    """The command line after the model's name."""
+    """The command line after the model's name, but for its size and speed (vllm_settings)."""
     flags = ["--uds", str(socket), "--served-model-name", served_name]
-    if max_model_len is not None:
-        flags += ["--max-model-len", str(max_model_len)]
-    if kv_cache_bytes is not None:
-        flags += ["--kv-cache-memory-bytes", str(kv_cache_bytes)]
-    if max_num_seqs is not None:
-        flags += ["--max-num-seqs", str(max_num_seqs)]
-    if enforce_eager:
-        flags += ["--enforce-eager"]
     if row.drains:
         flags += ["--shutdown-timeout", str(round(stop_timeout_s))]
     if not row.cors_closed:

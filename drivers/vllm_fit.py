@@ -7,14 +7,13 @@ lost but a few starts.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from drivers import probe
 from drivers.errors import (
     Died,
     DriverError,
@@ -24,8 +23,10 @@ from drivers.errors import (
     OutOfMemory,
     Refused,
 )
-from drivers.procfs import PROC, oom_kills
+from drivers.probe import Machine, probe
+from drivers.procfs import oom_kills
 from drivers.vllm_failures import SHORT_OF_MEMORY, Failure, Kind, explain
+from drivers.vllm_identity import identity
 from drivers.vllm_settings import Settings, Steps, changed, descend, differences
 from drivers.vllm_versions import Install
 
@@ -125,50 +126,21 @@ class Fit:
         return steps
 
 
-def key_of(
-    model: str, flags: Iterable[str], env: Mapping[str, str], install: Install, device: str
-) -> str:
-    """A digest of all on which it depends what fits: what is started, how, and where.
+async def key_of(model: str, install: Install, flags: Sequence[str], env: Mapping[str, str]) -> str:
+    """A digest of all on which it depends what fits on this machine.
 
-    `flags` say what was asked for; `env` is the operator's part of it.
+    `flags` say what was asked for; `env` is what was set on purpose.
     """
-    facts = [
-        model,
-        model_files(Path(model)),
-        list(flags),
-        sorted(env.items()),
-        [install.distribution, install.version],
-        hardware() if device == "cuda" else [],
-        memory_gib(),
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return await asyncio.to_thread(lambda: key_on(probe(), model, install, flags, env))
 
 
-def model_files(folder: Path) -> list[tuple[str, int, int]]:
-    """Its files, with size and time; [] for a name that is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            stats = [(entry.name, entry.stat()) for entry in entries]
-    except OSError:
-        return []
-    return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
-
-
-def hardware(root: Path = Path("/")) -> list[str]:
-    """Its GPUs, else the board, and the driver. Wakes none of them."""
-    # Not the UUID: the driver does not know it before the GPU's first use.
-    found = [f"{gpu.address} {gpu.model}" for gpu in probe.nvidia_gpus(root)]
-    return [*(found or [_read(root / "proc/device-tree/model")]), probe.driver_version(root)]
-
-
-def memory_gib() -> int:
-    """Of the host: two kernels count a few MiB more or less."""
-    total = next((line for line in _read(PROC / "meminfo").splitlines() if "MemTotal" in line), "")
-    return round(int(total.split()[1]) / (1 << 20)) if total else 0
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip("\0\n")
-    except OSError:
-        return ""
+def key_on(
+    machine: Machine, model: str, install: Install, flags: Sequence[str], env: Mapping[str, str]
+) -> str:
+    # The driver does not know a GPU's UUID before its first use: each boot would be another place.
+    gpus = tuple(replace(gpu, uuid="") for gpu in machine.gpus)
+    digest = identity(
+        model=model, install=install, flags=flags, env=env, machine=replace(machine, gpus=gpus)
+    )
+    # Two kernels count a few MiB more or less.
+    return f"{digest} {round(machine.memory.total_bytes / (1 << 30))} GiB"

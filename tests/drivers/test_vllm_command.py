@@ -65,15 +65,11 @@ def test_too_old_or_unreadable(version: str) -> None:
         row_for(Install("vllm", version))
 
 
-def flags(version: str, *, max_model_len: int | None = None) -> list[str]:
+def flags(version: str) -> list[str]:
     return flags_for(
         row_for(Install("vllm", version)),
         socket=Path("/run/x/vllm.sock"),
         served_name="m",
-        max_model_len=max_model_len,
-        kv_cache_bytes=None,
-        max_num_seqs=None,
-        enforce_eager=False,
         stop_timeout_s=9.6,
     )
 
@@ -83,12 +79,10 @@ def test_flags_fit_the_version() -> None:
     assert "--shutdown-timeout" not in flags("0.17.0")
     assert "--allowed-origins" in flags("0.31.0")
 
-    new = flags("0.32.0", max_model_len=2000)
+    new = flags("0.32.0")
 
     assert new[new.index("--shutdown-timeout") + 1] == "10"
-    assert new[new.index("--max-model-len") + 1] == "2000"
     assert "--allowed-origins" not in new
-    assert "--kv-cache-memory-bytes" not in new
 
 
 def env(*, device: str = "cpu", base: dict[str, str] | None = None, **extra: str) -> dict[str, str]:

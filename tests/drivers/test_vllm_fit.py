@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drivers.errors import Died, NotPermitted, NotPresent, NotSupported, OutOfMemory, Refused
-from drivers.vllm_fit import Fit, hardware, key_of
+from drivers.host_memory import Memory
+from drivers.probe import Gpu, Machine
+from drivers.vllm_fit import Fit, key_on
 from drivers.vllm_settings import Settings
 from drivers.vllm_versions import Install
 from tests.drivers.test_vllm_failures import SAID
@@ -129,38 +131,17 @@ def test_a_place_that_cannot_be_written_ends_nothing(place: Path) -> None:
     assert one.smaller == HALF
 
 
-def test_the_key_changes_with_all_that_matters(place: Path) -> None:
-    """The model's files, flags, variables, version and device; not with the day."""
-    model = place / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
-    flags, install = ["--max-num-seqs", "64"], Install("vllm", "0.32.0")
-    keys = [
-        key_of(str(model), flags, {}, install, "cpu"),
-        key_of("org/name", flags, {}, install, "cpu"),
-        key_of(str(model), [*flags, "--x"], {}, install, "cpu"),
-        key_of(str(model), flags, {"A": "1"}, install, "cpu"),
-        key_of(str(model), flags, {}, Install("vllm", "0.33.0"), "cpu"),
-        key_of(str(model), flags, {}, install, "cuda"),
-    ]
-
-    assert keys[0] == key_of(str(model), flags, {}, install, "cpu")
-
-    os.utime(model / "config.json", ns=(1, 1))
-    keys.append(key_of(str(model), flags, {}, install, "cpu"))
-
-    assert len(set(keys)) == len(keys)
-
-
-def test_hardware_is_the_gpu_and_its_driver(tmp_path: Path) -> None:
-    """Told apart by place and model: a GPU's UUID is not known before its first use."""
-    gpu = tmp_path / "proc/driver/nvidia/gpus/0000:3b:00.0"
-    gpu.mkdir(parents=True)
-    (gpu / "information").write_text("Model: \t NVIDIA RTX A2000\nGPU UUID: \t GPU-????\n")
-    (tmp_path / "dev").mkdir()
-    (tmp_path / "dev/nvidiactl").touch()
-    (tmp_path / "proc/driver/nvidia/version").write_text(
-        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.159.04  Release Build\n"
+def test_the_key_is_of_what_was_asked_for_and_where(place: Path) -> None:
+    """Another model, flag or amount of memory is another key; a GPU's first use is not."""
+    gpu = Gpu(address="0000:3b:00.0", model="A2000")
+    small, large = (
+        Machine(gpus=(gpu,), memory=Memory(total_bytes=gib << 30), absent={}) for gib in (8, 16)
     )
+    used = replace(small, gpus=(replace(gpu, uuid="GPU-1"),))
 
-    assert hardware(tmp_path) == ["0000:3b:00.0 NVIDIA RTX A2000", "580.159.04"]
+    def key(machine: Machine = small, model: str = str(place), flag: str = "--x") -> str:
+        install = Install("vllm", "0.32.0")
+        return key_on(machine, model, install, [flag], {})
+
+    assert key() == key(used)
+    assert len({key(), key(large), key(model="org/name"), key(flag="--y")}) == 4

@@ -20,6 +20,7 @@ from drivers.errors import Died
 from drivers.procfs import shared_memory
 from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
+from drivers.vllm_settings import Settings
 from tests.contracts.engine import EngineContract, answer, stream_body
 from tests.drivers.conftest import children
 from tests.drivers.parts import requests_running, shared_memory_of, socket_of, started
@@ -35,6 +36,11 @@ def warm_place() -> Iterator[Path]:
         yield Path(place)
 
 
+SETTINGS = Settings(
+    max_model_len=2000, kv_cache_bytes=16 << 20, max_num_seqs=4, enforce_eager=True
+)
+
+
 def make_vllm(
     place: Path,
     python: str,
@@ -42,6 +48,7 @@ def make_vllm(
     head_dim: int = 32,
     args: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
 ) -> VllmEngine:
     model = place / f"model-{head_dim}"
     write_model(model, head_dim=head_dim)
@@ -54,10 +61,7 @@ def make_vllm(
         device="cpu",
         args=("--dtype", "bfloat16", *args),
         env=env,
-        max_model_len=2000,
-        kv_cache_bytes=16 << 20,
-        max_num_seqs=4,
-        enforce_eager=True,
+        settings=settings or SETTINGS,
         sleep_level=2,
     )
 

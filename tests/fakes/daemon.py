@@ -18,6 +18,7 @@ import uvloop
 from appliance.app import engine_settings, serve
 from appliance.config import Config, load
 from drivers.vllm import VllmEngine
+from drivers.vllm_settings import Settings
 
 SERVER = Path(__file__).with_name("vllm_server.py")
 PLAYS_VERSION = "0.32.0"
@@ -33,7 +34,7 @@ def engine(config: Config, switches: tuple[str, ...]) -> VllmEngine:
         cache_dir=config.cache_dir,
         args=switches,
         device="cpu",
-        max_num_seqs=engine_settings(config).max_running,
+        settings=Settings(max_num_seqs=engine_settings(config).max_running),
         start_timeout_s=config.engine.start_timeout_s,
         stop_timeout_s=config.engine.stop_timeout_s,
         stall_timeout_s=config.engine.stall_timeout_s,
