@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlite_utils import Database, Migrations
 
-from appliance import damage
+from appliance import damage, wal
 from appliance.errors import ApplianceError, ConfigError, StorageFailed
 from appliance.reading import connect
 
@@ -39,6 +39,7 @@ PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;  -- NORMAL may lose the last commits when power is cut
 PRAGMA foreign_keys = ON;
 PRAGMA busy_timeout = 5000;
+PRAGMA wal_autocheckpoint = 4000;  -- pages; see appliance.wal
 PRAGMA journal_size_limit = 16777216;
 """
 
@@ -120,6 +121,7 @@ class Store:
         self.set_aside: Path | None = None
         self._damage = ""
         self._full = False
+        self._wal = wal.WalKeeper(path)
         self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
@@ -135,6 +137,7 @@ class Store:
         db = await self._loop.run_in_executor(self._reader, self._open)
         self._writer = threading.Thread(target=self._write_all, args=(db,), name="store-writer")
         self._writer.start()
+        self._wal.start()
 
     def _open(self) -> Database:
         try:
@@ -194,6 +197,7 @@ class Store:
 
     async def _close_writer(self) -> None:
         if self._writer is not None:
+            await self._loop.run_in_executor(None, self._wal.close)
             self._writes.put(None)
             await self._loop.run_in_executor(None, self._writer.join)
             self._writer = None
@@ -218,6 +222,7 @@ class Store:
                 if isinstance(error, sqlite3.Error):
                     error = self._failure(error)
                 self._loop.call_soon_threadsafe(_resolve, writes, error)
+                self._wal.committed(db.conn)
         db.close()
 
     def _commit_or_make_room(self, db: Database, writes: list[_Write[Any]]) -> Exception | None:
@@ -233,7 +238,7 @@ class Store:
         error = _commit(db, writes)
         if is_full(error) != self._full:
             was_full, self._full = self._full, is_full(error)
-            _empty_wal(db)
+            wal.empty(db.conn)
             if not was_full:
                 error = _commit(db, writes)
                 self._full = is_full(error)
@@ -273,31 +278,34 @@ def _has_no_room(folder: Path) -> bool:
         return False
 
 
-def _empty_wal(db: Database) -> None:
-    """As far as that is possible without waiting for anybody."""
+def _work_alone(db: Database, write: _Write[Any]) -> None:
+    """What fails is undone, and the transaction goes on."""
+    db.conn.execute("SAVEPOINT one")
     try:
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    except sqlite3.Error as error:
-        log.debug("the -wal file stays as it is: %s", error)
+        write.error, write.result = None, write.work(db)
+    except (ApplianceError, sqlite3.IntegrityError) as error:
+        write.error = error
+        db.conn.execute("ROLLBACK TO one")
+    db.conn.execute("RELEASE one")
 
 
 def _commit(db: Database, writes: list[_Write[Any]]) -> Exception | None:
-    """One transaction for all, a savepoint for each: one that fails spoils no other.
+    """One transaction for all; one that fails spoils no other.
 
     Returns why nothing of it was committed.
     """
     connection = db.conn
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        for write in writes:
-            write.error = None
-            connection.execute("SAVEPOINT one")
-            try:
-                write.result = write.work(db)
-            except (ApplianceError, sqlite3.IntegrityError) as error:
-                write.error = error
-                connection.execute("ROLLBACK TO one")
-            connection.execute("RELEASE one")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for write in writes:
+                write.error, write.result = None, write.work(db)
+        except (ApplianceError, sqlite3.IntegrityError):
+            # Seldom: so they do not all pay for what would undo one of them alone.
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            for write in writes:
+                _work_alone(db, write)
         connection.execute("COMMIT")
     except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear it
         # If that fails, too, the next batch cannot begin, and comes here again.
