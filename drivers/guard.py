@@ -10,7 +10,8 @@ API server is killed: vLLM issue 55510). And should the guard itself be killed, 
 kernel kills the process it started, by PR_SET_PDEATHSIG; what that one leaves is
 found through the record (drivers.leftovers).
 
-Run as `python -I -S guard.py DIRECTORY GRACE_S GROUP COMMAND…`, as a session leader, with
+Run as `python -I -S guard.py DIRECTORY GRACE_S GROUP COMMAND…`, or forked from a warm
+host (drivers.vllm_host), whose Python may be 3.10; as a session leader, with
 
     stdin   orders, one per line: "note" writes down who is alive, "kill" ends
             everything. End of file is "kill"
@@ -35,6 +36,8 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":  # isolated from every path, this package's included
@@ -56,13 +59,25 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 class Guard:
-    """One engine's guard, from its fork to the last reaped child."""
+    """One engine's guard, from its fork to the last reaped child.
 
-    def __init__(self, directory: Path, grace_s: float, group: str, command: list[str]) -> None:
+    `become` makes a child of ours the engine, and does not return unless it cannot.
+    `daemon` is the pid of who gives the orders.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        grace_s: float,
+        group: str,
+        become: Callable[[], object],
+        daemon: int,
+    ) -> None:
         self.directory = directory
         self.grace_s = grace_s
         self.group = group
-        self.command = command
+        self.become = become
+        self.daemon = daemon
         self.engine = 0
         self.status: int | None = None
         self.kill_at_s: float | None = None
@@ -79,8 +94,8 @@ class Guard:
         """Start the engine; return when it has ended or must."""
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        signals = catch_signals()
-        self.engine = spawn(self.command, self.group, libc)
+        signals, waking = catch_signals()
+        self.engine = spawn(self.become, self.group, libc, (signals, waking))
         self.write_record({self.engine})
         report("started", pid=self.engine)
         poll = select.poll()
@@ -154,7 +169,7 @@ class Guard:
         """Leave what the next daemon needs to clean up after us both."""
         record = {
             "boot": boot_id(),
-            "daemon": named(os.getppid()),
+            "daemon": named(self.daemon),
             "guard": named(os.getpid()),
             "group": self.engine,
             "members": [named(pid) for pid in sorted(pids)],
@@ -166,8 +181,13 @@ class Guard:
             fresh.replace(self.directory / RECORD)
 
 
-def spawn(command: list[str], group: str, libc: ctypes.CDLL) -> int:
-    """Start the engine in a process group and a control group of its own, bound to our life."""
+def spawn(
+    become: Callable[[], object], group: str, libc: ctypes.CDLL, ours: tuple[int, int]
+) -> int:
+    """Start the engine in a process group and a control group of its own, bound to our life.
+
+    `ours` are descriptors that it must not have.
+    """
     guard = os.getpid()
     pid = os.fork()
     if pid:
@@ -179,15 +199,26 @@ def spawn(command: list[str], group: str, libc: ctypes.CDLL) -> int:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != guard:
             os._exit(137)  # it died between fork and prctl, when nothing told us
-        for number in (*ORDER_TO_END, signal.SIGPIPE):
+        signal.set_wakeup_fd(-1)
+        for number in (*ORDER_TO_END, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
         os.dup2(2, 1)
+        for descriptor in (*ours, null):
+            os.close(descriptor)
         enter(group)
+        become()
+    finally:
+        os._exit(127)
+
+
+def execute(command: list[str]) -> None:
+    """Become another program; return if that cannot be run."""
+    try:
         os.execvp(command[0], command)  # noqa: S606 - no shell is meant
     except OSError as error:
         os.write(2, f"cannot run {command[0]}: {error}\n".encode())
-    os._exit(127)
 
 
 def enter(group: str) -> None:
@@ -199,14 +230,14 @@ def enter(group: str) -> None:
         os.write(2, f"no control group {group}: {error}\n".encode())
 
 
-def catch_signals() -> int:
-    """Turn signals into bytes; return the descriptor they come out of."""
+def catch_signals() -> tuple[int, int]:
+    """Turn signals into bytes; return the descriptors they come out of and go into."""
     out, into = os.pipe()
     os.set_blocking(into, False)
     signal.set_wakeup_fd(into, warn_on_full_buffer=False)
     for number in (*ORDER_TO_END, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    return out
+    return out, into
 
 
 def report(kind: str, **facts: object) -> None:
@@ -224,4 +255,10 @@ def now() -> float:
 
 
 if __name__ == "__main__":
-    Guard(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4:]).run()
+    Guard(
+        Path(sys.argv[1]),
+        float(sys.argv[2]),
+        sys.argv[3],
+        become=partial(execute, sys.argv[4:]),
+        daemon=os.getppid(),
+    ).run()

@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -77,14 +77,25 @@ class Child(asyncio.SubprocessProtocol):
         Cancelling it ends what was started. A command that cannot be run ends with
         status 127 and says why in its output.
         """
+        loop = asyncio.get_running_loop()
+        own = [sys.executable, "-I", "-S", guard.__file__, str(directory), str(grace_s), group]
+        # A session of its own keeps the terminal's Ctrl-C away: the daemon decides.
+        await self.follow(
+            directory,
+            lambda: loop.subprocess_exec(
+                lambda: self, *own, *command, env=dict(env), cwd=directory, start_new_session=True
+            ),
+        )
+
+    async def follow(self, directory: Path, connect: Callable[[], Awaitable[object]]) -> None:
+        """Be the child of the guard, of `directory`, that `connect` starts.
+
+        It calls connection_made() with a transport to that guard, and may raise.
+        """
         self._loop = asyncio.get_running_loop()
         self._directory = directory
-        own = [sys.executable, "-I", "-S", guard.__file__, str(directory), str(grace_s), group]
         try:
-            # A session of its own keeps the terminal's Ctrl-C away: the daemon decides.
-            await self._loop.subprocess_exec(
-                lambda: self, *own, *command, env=dict(env), cwd=directory, start_new_session=True
-            )
+            await connect()
             await self._started.wait()
         except BaseException:
             if self._transport is not None:

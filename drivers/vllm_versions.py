@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +138,11 @@ class Versions:
         install, packages = Install(distribution, version, torch), Path(where)
         self._found[python] = (install, packages, _stamp(python, packages))
         return install
+
+    def stamp(self, python: Path) -> Hashable:
+        """Changes when another find() would look again; None if there was none."""
+        known = self._found.get(python)
+        return known and known[2]
 
 
 async def _run(python: Path, path: str) -> bytes:

@@ -1,0 +1,323 @@
+"""A warm host: a process that has imported vLLM, and forks servers that need not.
+
+    daemon ── orders ── host ── guard ── server ── its children
+       └────────── orders, reports, output ┘
+
+Most of a start is imports: 11 to 13 s of 29 on an H200, all but 2 s of 19 on a small
+CPU. Each fork is a guard (drivers.guard), which forks the server: so the daemon has
+the same three pipes to it as to any guard, and what the guard promises holds. A
+server outlives its host.
+
+Run as `python vllm_host.py DAEMON CONTROL DEVICE MODEL` by the engine's own Python,
+3.10 or newer, with the server's environment. DAEMON is the pid above us. DEVICE is
+"cpu", "cuda", or "none" for a stand-in, for which nothing is imported. MODEL is a
+folder or a name. CONTROL is a socket of whole messages, JSON each:
+
+    from us   {"ready": SECONDS} or {"unfit": WHY}, once
+    to us     {"command", "env", "directory", "grace_s", "group"}, as for a guard, and
+              its three descriptors. COMMAND is what would follow `python`
+    from us   {"forked": PID} with a pidfd, or {"refused": WHY}
+
+It ends at the end of CONTROL, and is killed with the daemon. It never touches the
+GPU: there is no context, no memory and no watt of it there. Standard library only,
+but for what it imports for the servers.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":
+    # Beside us are modules of the daemon's, one of them called vllm.
+    BESIDE = sys.path.pop(0)
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import importlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import runpy
+import signal
+import socket
+import tempfile
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+if __name__ == "__main__":
+    # For this import only: the daemon's packages are not the server's.
+    sys.path.insert(0, str(Path(BESIDE).parent))
+
+from drivers import guard
+
+if __name__ == "__main__":
+    sys.path.pop(0)
+
+MESSAGE_BYTES = 1 << 20
+UNIFIED_MEMORY = ("/dev/nvidia-uvm", "/dev/nvmap")  # open in each process that has a CUDA context
+
+# Where the server is, by version: since 0.32, and before.
+SERVERS = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.openai.api_server")
+# Without these it is no vLLM that we know.
+NEEDED = ("vllm.v1.engine.core", "vllm.v1.engine.async_llm")
+# The rest is imported as far as it is there; a fork imports what it lacks.
+USEFUL = (
+    "uvloop",
+    "vllm.entrypoints.cli.serve",
+)
+USEFUL_ON = {
+    "cpu": (
+        "vllm.v1.executor.multiproc_executor",
+        "vllm.v1.worker.cpu_worker",
+        "vllm.v1.worker.cpu_model_runner",
+        "vllm.v1.attention.backends.cpu_attn",
+    ),
+    "cuda": (
+        "vllm.v1.executor.uniproc_executor",
+        "vllm.v1.worker.gpu_worker",
+        "vllm.v1.worker.gpu_model_runner",
+        "vllm.v1.attention.backends.flash_attn",
+    ),
+}
+
+
+class Unfit(Exception):
+    """No server can be forked from this process. Says why, for people."""
+
+
+def main(daemon: int, control: socket.socket, device: str, model: Path) -> None:
+    began_s = guard.now()
+    libc = ctypes.CDLL(None)
+    libc.prctl(guard.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != daemon:
+        return  # it died before the kernel knew of our wish
+    try:
+        if device != "none":
+            import_all(device, model)
+        settle()
+    except Unfit as unfit:
+        control.send(json.dumps({"unfit": str(unfit)}).encode())
+        return
+    entitle("wattnap: warm host")
+    control.send(json.dumps({"ready": round(guard.now() - began_s, 2)}).encode())
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards are reaped by the kernel
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 3)
+        if not message:
+            return
+        carry_out(json.loads(message), descriptors, daemon, control)
+
+
+# Getting warm.
+
+
+def preload() -> None:
+    """Begin anew with the libraries that vLLM gives to the workers it spawns on a CPU.
+
+    It does so by LD_PRELOAD (platforms/cpu.py), which a fork cannot. Without torch's
+    own OpenMP, threads that are bound to cores share one (vLLM issue 27369).
+    """
+    present = os.environ.get("LD_PRELOAD", "")
+    found = []
+    for package, pattern in (
+        ("vllm", "libs/libtcmalloc*.so*"),
+        ("torch", "lib/libgomp*.so*"),
+        ("torch", "../torch.libs/libgomp*.so*"),
+    ):
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            found += sorted(Path(spec.origin).parent.glob(pattern))[:1]
+    wanted = [str(path) for path in found if path.name.partition(".")[0] not in present]
+    if wanted:
+        os.environ["LD_PRELOAD"] = ":".join([*wanted, *filter(None, [present])])
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - ourselves
+
+
+def import_all(device: str, model: Path) -> None:
+    """Import what a server of `model` needs. Raises Unfit."""
+    try:
+        importlib.import_module("vllm")
+    except Exception as error:
+        raise Unfit(f"vLLM cannot be imported: {error!r}") from error
+    for choices in (SERVERS, *((name,) for name in NEEDED)):
+        if not any(can_import(name) for name in choices):
+            version = getattr(sys.modules["vllm"], "__version__", "of unknown version")
+            raise Unfit(f"vLLM {version} is not known to the warm host: no {choices[-1]}")
+    for name in (*USEFUL, *USEFUL_ON[device], *modules_of(model)):
+        can_import(name)
+    build_parser()
+    if device == "cpu":
+        fork_workers()
+
+
+def can_import(name: str) -> bool:
+    # Anything may go wrong in a module that this machine has no use for.
+    with contextlib.suppress(Exception):
+        importlib.import_module(name)
+        return True
+    return False
+
+
+def modules_of(model: Path) -> list[str]:
+    """Where vLLM has the classes that the model's configuration names, as far as that is known."""
+    with contextlib.suppress(Exception):
+        named = json.loads((model / "config.json").read_text())["architectures"]
+        known = importlib.import_module("vllm.model_executor.models.registry").ModelRegistry.models
+        return [known[name].module_name for name in named if name in known]
+    return []
+
+
+def build_parser() -> None:
+    """Have vLLM look at its own options once: it remembers what it found."""
+    with contextlib.suppress(Exception):
+        arguments = next(
+            module
+            for name in ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args")
+            if (module := sys.modules.get(name)) is not None
+        )
+        utilities = importlib.import_module("vllm.utils.argparse_utils")
+        arguments.make_arg_parser(utilities.FlexibleArgumentParser())
+
+
+def fork_workers() -> None:
+    """Have a server fork its workers on a CPU too, where vLLM insists on spawning them.
+
+    Spawning would import all anew, twice. What vLLM fears is that a parent has run
+    OpenMP threads, which a fork does not survive: neither host nor API server do.
+    """
+    fork = multiprocessing.get_context("fork")
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith("vllm.") and "get_mp_context" in vars(module):
+            vars(module)["get_mp_context"] = lambda: fork
+
+
+def settle() -> None:
+    """Make forks cheap, and be sure that they are safe. Raises Unfit."""
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page that it looks at
+    # Threads that mind forks (OpenBLAS has one per core) are ended by a first one, and
+    # come back when they are needed. Who is still there then would be missing in a fork.
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    be_sure()
+
+
+def be_sure() -> None:
+    if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
+        raise Unfit(f"importing vLLM has started {threads - 1} threads, which forks would lack")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        raise Unfit("importing vLLM has initialized CUDA, which no fork could use")
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists them is gone again
+            if str(descriptor.readlink()).startswith(UNIFIED_MEMORY):
+                raise Unfit("importing vLLM has opened the GPU, which no fork could use")
+
+
+# Forking.
+
+
+def carry_out(order: dict[str, Any], pipes: list[int], daemon: int, control: socket.socket) -> None:
+    """Fork a guard that forks a server."""
+    try:
+        be_sure()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if (pid := os.fork()) == 0:
+            control.close()
+            shelter(order, pipes, daemon)
+        pidfd = os.pidfd_open(pid)
+    except (Unfit, OSError) as why:
+        control.send(json.dumps({"refused": str(why)}).encode())
+    else:
+        socket.send_fds(control, [json.dumps({"forked": pid}).encode()], [pidfd])
+        os.close(pidfd)
+    for descriptor in pipes:
+        os.close(descriptor)
+
+
+def shelter(order: dict[str, Any], pipes: list[int], daemon: int) -> NoReturn:
+    """Be the guard of a server, as drivers.process starts one: leader of a session, its pipes."""
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for standard, pipe in enumerate(pipes):
+            os.dup2(pipe, standard)
+            os.close(pipe)
+        os.environ.clear()
+        os.environ.update(order["env"])
+        os.chdir(order["directory"])
+        entitle("wattnap: guard")
+        guard.Guard(
+            Path(order["directory"]),
+            order["grace_s"],
+            order["group"],
+            become=partial(become, order["command"]),
+            daemon=daemon,
+        ).run()
+    except BaseException:  # noqa: BLE001 - its output is read, and there is nobody above
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def become(command: list[str]) -> NoReturn:
+    """Be `python COMMAND…`, from a fresh process's state to its exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    tempfile.tempdir = None  # where they go is the environment's to say, and that is new
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed()  # random has seen to itself, and torch always begins alike
+    # On a GPU vLLM's command asks for spawning, if nobody says anything (cli_env_setup).
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "fork")
+    entitle(" ".join([sys.executable, *command]))
+    status = 1
+    try:
+        status = run(command)
+        # As at the end of any Python; multiprocessing ends its children there.
+        atexit._run_exitfuncs()  # noqa: SLF001 - the only way to have it without that end
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def run(command: list[str]) -> int:
+    """Run a module or a script as Python's own command line does; return its exit status."""
+    try:
+        if command[0] == "-m":
+            sys.argv = command[1:]
+            sys.modules.pop(command[1], None)  # or runpy warns that it was imported before
+            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = command
+            runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        sys.stderr.write(f"{end.code}\n")
+        return 1
+    except BaseException:  # noqa: BLE001 - what Python would do
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def entitle(title: str) -> None:
+    """What ps shows; without it all of us would look alike. vLLM brings what does it."""
+    with contextlib.suppress(Exception):
+        importlib.import_module("setproctitle").setproctitle(title)
+
+
+if __name__ == "__main__":
+    if sys.argv[3] == "cpu":
+        preload()
+    with socket.socket(fileno=int(sys.argv[2])) as control:
+        control.set_inheritable(False)
+        main(int(sys.argv[1]), control, sys.argv[3], Path(sys.argv[4]))
