@@ -24,6 +24,9 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
+MESSAGE_CHARS = 1000
+"""A message may quote what was sent; more of it than that helps nobody."""
+
 
 class ApplianceError(Exception):
     """Base of everything a front door may have to report."""
@@ -35,7 +38,10 @@ class ApplianceError(Exception):
 
     def as_dict(self) -> dict[str, Any]:  # JSON
         """`{"code", "message"}`, and `retry_after_s` where trying again may help."""
-        told: dict[str, Any] = {"code": self.code, "message": str(self)}
+        message = str(self)
+        if len(message) > MESSAGE_CHARS:
+            message = message[:MESSAGE_CHARS] + " …"
+        told: dict[str, Any] = {"code": self.code, "message": message}
         if self.retry_after_s is not None:
             told["retry_after_s"] = self.retry_after_s
         return told

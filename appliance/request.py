@@ -23,8 +23,9 @@ UTF8_BOM = b"\xef\xbb\xbf"  # some editors put one before a file that is then pu
 ALIAS = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID = re.compile(r"[A-Za-z0-9._:@=-]{1,128}")
 
-Id = Annotated[str, Meta(pattern=f"^{ID.pattern}$", max_length=128)]
-Alias = Annotated[str, Meta(pattern=f"^{ALIAS.pattern}$", max_length=64)]
+# Not $, which would let a line end pass.
+Id = Annotated[str, Meta(pattern=rf"^{ID.pattern}\Z", max_length=128)]
+Alias = Annotated[str, Meta(pattern=rf"^{ALIAS.pattern}\Z", max_length=64)]
 Tokens = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 

@@ -100,7 +100,7 @@ class _Hint(Struct, frozen=True):
 
     id: str | None = None
     response_topic: str | None = None
-    correlation: str | None = None
+    correlation: Annotated[str, Meta(max_length=1024)] | None = None
 
 
 class _Hints(Struct, frozen=True):

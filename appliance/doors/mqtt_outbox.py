@@ -19,7 +19,7 @@ from appliance.desk import Desk, Outgoing
 from appliance.doors.mqtt_client import Connection
 from appliance.doors.mqtt_message import DOOR, HOPS, Address, Properties, decode_address
 from appliance.doors.mqtt_sending import FAILURE, WINDOW, NotTaken
-from appliance.doors.mqtt_topics import Topics
+from appliance.doors.mqtt_topics import MAX_TOPIC_BYTES, Topics
 from appliance.errors import StorageFailed
 
 log = logging.getLogger(__name__)
@@ -214,5 +214,5 @@ def echoed(answer: bytes, address: Address) -> bytes:
 
 
 def error_notice(id: str | None, topic: str, error: dict[str, Any]) -> bytes:
-    """For `errors`. Never the payload itself: prompts are private."""
-    return msgspec.json.encode({"id": id, "topic": topic, "error": error})
+    """For `errors`. Never the payload itself: prompts are private. Nor 64 KiB of topic."""
+    return msgspec.json.encode({"id": id, "topic": topic[:MAX_TOPIC_BYTES], "error": error})

@@ -14,6 +14,9 @@ from appliance.errors import BadRequest, ConfigError
 MAX_TOPIC_BYTES = 1024
 """Ours; MQTT itself allows 65 535. A topic is stored with each request."""
 
+MAX_LEVELS = 200
+"""Mosquitto lets a longer Response Topic pass, and cuts the connection of who publishes there."""
+
 
 class Asked(Struct, frozen=True):
     """What a topic asks for. `model` and `id` stand in the topic, or are None."""
@@ -116,6 +119,7 @@ def _find_problem(topic: str) -> str:
         "belongs to the broker": topic.startswith("$"),
         # Mosquitto cuts the connection of who publishes to one of these.
         "has a character that MQTT does not allow": any(map(_is_forbidden, topic)),
+        f"has more than {MAX_LEVELS} levels": topic.count("/") >= MAX_LEVELS,
         f"is longer than {MAX_TOPIC_BYTES} bytes": len(topic) > MAX_TOPIC_BYTES
         or len(topic.encode(errors="replace")) > MAX_TOPIC_BYTES,
     }

@@ -12,9 +12,10 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from appliance.errors import ApplianceError, BadRequest
-from appliance.request import Id
+from appliance.request import ID, UTF8_BOM, Id
 
-Tag = Annotated[str, Meta(max_length=128)] | int
+TAG_CHARS = 128
+Tag = Annotated[str, Meta(max_length=TAG_CHARS)] | int
 Depth = Annotated[str, Meta(max_length=32)]
 KeepWarm = Annotated[float, Meta(ge=0, le=30 * 86400)]
 
@@ -111,13 +112,15 @@ def understand(line: bytes) -> AnyOp:
 
 
 def hint(line: bytes) -> Hint:
-    """What `understand` refused, as far as it can be read."""
+    """What can be read of what `understand` refused. A tag or an id that is none is left out."""
     try:
         found = _hints.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Hint()
-    tag = found.tag if isinstance(found.tag, str | int) else None
-    return Hint(op=found.op, tag=tag, id=found.id if isinstance(found.id, str) else None)
+    op, tag, id = found.op, found.tag, found.id
+    is_tag = type(tag) is int or (isinstance(tag, str) and len(tag) <= TAG_CHARS)
+    is_id = isinstance(id, str) and ID.fullmatch(id)
+    return Hint(op=op, tag=tag if is_tag else None, id=id if is_id else None)
 
 
 def payload(request: Raw) -> bytes:
@@ -134,9 +137,10 @@ def payload(request: Raw) -> bytes:
         raise BadRequest(f"request: {_told(error)}; it must be a string or an object") from error
     if "\0" in text:
         raise BadRequest("request: plain text must not contain NUL")
-    if text.lstrip()[:1] in {"{", "["}:
+    plain = text.encode()
+    if plain.startswith(UTF8_BOM) or text.lstrip()[:1] in {"{", "["}:
         return msgspec.json.encode({"prompt": text})
-    return text.encode()
+    return plain
 
 
 def event(name: str, tag: Tag | None, **fields: object) -> bytes:

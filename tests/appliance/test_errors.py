@@ -25,6 +25,14 @@ def test_every_error_of_ours_descends_from_one_base() -> None:
         assert c.__name__ in errors.__doc__
 
 
+def test_a_message_quotes_so_much_and_no_more() -> None:
+    """A megabyte that was refused does not come back."""
+    told = errors.BadRequest("id: " + "x" * 1_000_000).as_dict()
+
+    assert told["message"].startswith("id: xxx")
+    assert len(told["message"]) <= errors.MESSAGE_CHARS + 2
+
+
 def test_every_driver_error_descends_from_one_base() -> None:
     """With a docstring and a place in the tree."""
     assert driver_errors.__doc__ is not None

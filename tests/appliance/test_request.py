@@ -77,6 +77,7 @@ def test_a_chat_body_travels_as_it_is() -> None:
         (b'{"prompt":"a","wattnap":{"colour":1}}', "colour"),
         (b'{"prompt":"a","wattnap":{"deadline_s":-1}}', "deadline_s"),
         (b'{"prompt":"a","wattnap":{"id":"a b"}}', "id"),
+        (b'{"prompt":"a","wattnap":{"id":"a\\n"}}', "id"),
         (b'{"prompt":"a","model":"a b"}', "model"),
         (b'{"prompt":"a","wattnap":{"class":"urgent"}}', "class"),
         (b'{"prompt":"a","temperature":NaN}', "JSON"),
@@ -86,6 +87,12 @@ def test_what_cannot_be_understood_is_refused_by_name(payload: bytes, word: str)
     """The message says which field, or what is wrong with the whole."""
     with pytest.raises(BadRequest, match=word):
         understood(payload)
+
+
+def test_a_wrong_id_is_refused_also_where_a_stronger_one_stands() -> None:
+    """A line end at its end is not part of an id either."""
+    with pytest.raises(BadRequest, match="id"):
+        understood(b'{"prompt":"x","wattnap":{"id":"a\\n"}}', id="b")
 
 
 def test_too_large() -> None:

@@ -7,8 +7,9 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from appliance.doors.socket_lines import Ask, Submit, hint, payload, understand
+from appliance.doors.socket_lines import Ask, Hint, Submit, hint, payload, understand
 from appliance.errors import BadRequest
+from appliance.request import UTF8_BOM
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -47,6 +48,8 @@ def test_a_line_is_an_op_or_a_refusal(line: bytes) -> None:
 
 
 @given(st.text(min_size=1).filter(lambda text: "\0" not in text))
+@example("\ufeff{")
+@example("\ufeff[]")
 def test_a_text_stays_what_it_is(text: str) -> None:
     """Through the line and back, also where it looks like JSON."""
     try:
@@ -61,3 +64,14 @@ def test_a_text_stays_what_it_is(text: str) -> None:
         assert json.loads(sent) == {"prompt": text}
     else:
         assert sent.decode() == text
+        assert not sent.startswith(UTF8_BOM)  # what stands behind one may be JSON
+
+
+def test_a_hint_is_a_tag_and_an_id_or_nothing() -> None:
+    """What a stranger says in a line that is no op is not echoed, and not kept in the ledger."""
+    long = "x" * 1_000_000
+
+    assert hint(b'{"tag":"t","id":"a"}') == Hint(tag="t", id="a")
+    assert hint(b'{"tag":true,"id":5}') == Hint()
+    assert hint(b'{"tag":"%s","id":"%s"}' % (long.encode(), long.encode())) == Hint()
+    assert hint(b'{"id":"a b"}') == Hint()

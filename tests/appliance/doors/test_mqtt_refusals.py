@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,7 +140,9 @@ async def test_a_forbidden_response_topic_is_refused(
         assert not said
 
 
-@pytest.mark.parametrize("response_topic", ["x/wattnap/#", "+/wattnap/x", "$SYS/wattnap"])
+@pytest.mark.parametrize(
+    "response_topic", ["x/wattnap/#", "+/wattnap/x", "$SYS/wattnap", "x/wattnap" + "/" * 250]
+)
 async def test_a_response_topic_in_json_is_held_to_the_same(
     broker: Mosquitto, desk: MqttDesk, response_topic: str
 ) -> None:
@@ -167,6 +170,27 @@ async def test_the_fourth_hop_is_told_on_errors_only(broker: Mosquitto, desk: Mq
         assert told["error"]["code"] == "loop"
         await still_serves(someone, desk)
         assert not someone.topics("x/")
+
+
+async def test_an_error_quotes_little(mosquitto: str, tmp_path: Path, desk: MqttDesk) -> None:
+    """However long what is wrong was: the broker would cut us over an error that is too large
+    for it, send the message again, and so on for ever."""
+    with Mosquitto(mosquitto, tmp_path / "small", "max_packet_size 20000\n") as broker:
+        async with sender(broker.port) as someone, serving(door(broker.port, desk)):
+            wide = "\ue000" * 6000  # three bytes each; quoted, six
+            for payload in (
+                {"prompt": "x", "model": wide},
+                {"prompt": 5, "wattnap": {"response_topic": "x/wattnap/1", "correlation": wide}},
+            ):
+                await someone.publish(REQUEST, json.dumps(payload, ensure_ascii=False))
+            await someone.publish(f"{REQUEST}/main/a/" + wide, "x")
+            await still_serves(someone, desk)
+
+            await someone.hears_times(f"{BASE}/errors", 2)
+            told = [m for m in someone.heard if b'"error"' in m.payload]
+            assert all(len(m.payload) < 8192 for m in told)
+    assert len(desk.refusals) == 3
+    assert desk.sessions_lost == 1
 
 
 @pytest.mark.parametrize("v5", [True, False], ids=["v5", "v311"])

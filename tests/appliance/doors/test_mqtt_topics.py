@@ -61,6 +61,7 @@ def test_answers_may_go_where_the_filters_allow(topic: str) -> None:
         ("kitchen/wattnap/\0", "character"),
         ("kitchen/wattnap/\u0007", "character"),
         ("kitchen/wattnap/\ufeff", "character"),
+        ("kitchen/wattnap" + "/" * 199, "levels"),
         ("kitchen/wattnap/\ud800", "character"),
         ("kitchen/lights", "not allowed"),
         ("", "empty"),
