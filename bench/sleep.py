@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.vllm import VllmEngine
+from drivers.vllm_settings import Settings
 
 CHAT = "/v1/chat/completions"
 
@@ -40,7 +41,7 @@ async def main() -> None:
     parser.add_argument("--level", type=int, choices=(1, 2), default=2)
     parser.add_argument("--cycles", type=int, default=5)
     parser.add_argument("--eager", action="store_true")
-    parser.add_argument("--kv-mib", type=int, default=0)
+    parser.add_argument("--kv-mib", type=int, default=0, help="0: the engine measures")
     parser.add_argument("--verbose", action="store_true", help="all that the engine prints")
     options, args = parser.parse_known_args()
     ear = Ear()
@@ -57,8 +58,9 @@ async def main() -> None:
             cache_dir=options.cache or Path(place) / "cache",
             device=options.device,
             args=tuple(args),
-            kv_cache_bytes=options.kv_mib << 20 or None,
-            enforce_eager=options.eager,
+            settings=Settings(
+                kv_cache_bytes=options.kv_mib << 20 or None, enforce_eager=options.eager
+            ),
             sleep_level=options.level,
         )
         try:
