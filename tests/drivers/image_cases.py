@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import wattnap_engine.image
 from wattnap_engine.image import PAGE_BYTES, Damaged, Image, Unfit
 
 CHUNK_BYTES = 8192
@@ -160,6 +161,18 @@ def case_one_process_has_it(path: Path) -> None:
     save(image(path), memory())
     with raises(Unfit):
         save(image(path), memory())
+
+
+def case_a_full_disk(path: Path) -> None:
+    """It takes no more of it than is there to spare, and leaves none."""
+    wattnap_engine.image.SPARE_BYTES, usual = 1 << 60, wattnap_engine.image.SPARE_BYTES
+    try:
+        with raises(Unfit):
+            save(image(path), memory())
+    finally:
+        wattnap_engine.image.SPARE_BYTES = usual
+
+    assert path.stat().st_size == 0
 
 
 def case_out_of_time_and_on(path: Path) -> None:
