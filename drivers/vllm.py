@@ -27,6 +27,7 @@ from drivers.vllm_home import Home
 from drivers.vllm_rest import Sleep, SleepLevel, sleep_flags, why_not
 from drivers.vllm_settings import Settings, flags_of, variables_of
 from drivers.vllm_versions import Install, Row, Versions, row_for
+from drivers.warm_host import Start, WarmHost
 
 NOTICE_S = 2.0
 """How long a broken connection waits for the news that the engine has died."""
@@ -52,6 +53,7 @@ class VllmEngine:
     sleep_level      0: it never sleeps. On memory that CPU and GPU share, 1 gains nothing
     sleep_timeout_s  to fall asleep; see drivers.vllm_rest
     wake_timeout_s   to wake from sleep
+    warm_host        keep a process that has imported vLLM, and fork servers from it
     launch           instead of `python` and its vLLM: a command that takes the same
                      flags, and the vLLM version that it plays
     """
@@ -75,6 +77,7 @@ class VllmEngine:
         sleep_level: SleepLevel = 0,
         sleep_timeout_s: float = 120.0,
         wake_timeout_s: float = 120.0,
+        warm_host: bool = False,
         launch: tuple[tuple[str, ...], str] | None = None,
     ) -> None:
         if device not in {"cpu", "cuda"}:
@@ -83,7 +86,7 @@ class VllmEngine:
         self.lacks: Mapping[Rest, str] = {
             **({} if sleep_level else {"sleep": "sleep_level is 0"}),
             "park": "not built yet",
-            "host": "not built yet",
+            **({} if warm_host else {"host": "warm_host is off"}),
         }
         self._python = python.absolute()
         self._model = model
@@ -102,6 +105,11 @@ class VllmEngine:
         self._sleep_timeout_s = sleep_timeout_s
         self._wake_timeout_s = wake_timeout_s
         self._launch = launch
+        self._host = (
+            WarmHost(name, python=self._python, device="none" if launch else device, model=model)
+            if warm_host
+            else None
+        )
         self._child: Child | None = None
         self._upstream: Upstream | None = None
         self._sleep: Sleep | None = None  # None: this life cannot
@@ -114,7 +122,6 @@ class VllmEngine:
         if self._facts is None:
             self._dead.clear()
             try:
-                await self._abandon()  # a life that ended by itself
                 self._facts = await self._start()
             except BaseException:
                 await self._abandon()
@@ -132,7 +139,9 @@ class VllmEngine:
         raise NotSupported(self.name, self.lacks["park"])
 
     async def dismiss(self) -> None:
-        """There is no warm host."""
+        await self.stop()
+        if self._host is not None:
+            await self._host.end()
 
     async def wake(self) -> None:
         self._need_process()
@@ -178,6 +187,23 @@ class VllmEngine:
 
     async def _start(self) -> EngineFacts:
         command, install = await self._command()
+
+        async def launch(start: Start) -> EngineFacts:
+            await self._abandon()  # a life that ended by itself, or had no host
+            return await self._live(start, command, install)
+
+        if self._host is None:
+            return await launch(Child.start)
+        facts = await self._host.start(
+            launch,
+            install=(install, versions.stamp(self._python)),
+            env=self._environment(),
+            within_s=self._start_timeout_s,
+        )
+        self._lack("host", self._host.lacks)
+        return facts
+
+    async def _live(self, start: Start, command: list[str], install: Install) -> EngineFacts:
         row = row_for(install)
         sleepless = why_not(self._sleep_level, row, install)
         fixed = [*self._flags(row), *([] if sleepless else sleep_flags(self._device))]
@@ -192,7 +218,8 @@ class VllmEngine:
         await upstream.open()
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                await child.start(
+                await start(
+                    child,
                     [*command, *flags],
                     env=variables_of(settings, row) | self._environment(),
                     directory=self._home.path,
@@ -231,10 +258,14 @@ class VllmEngine:
         )
         why = sleepless or await sleep.check()
         self._sleep = None if why else sleep
-        lacks: dict[Rest, str] = {**self.lacks, "sleep": why}
-        if not why:
-            del lacks["sleep"]
-        self.lacks = lacks
+        self._lack("sleep", why)
+
+    def _lack(self, rest: Rest, why: str) -> None:
+        """Say why it cannot rest so, or, by "", that it can."""
+        others: dict[Rest, str] = {
+            known: reason for known, reason in self.lacks.items() if known != rest
+        }
+        self.lacks = {**others, rest: why} if why else others
 
     @property
     def _local_model(self) -> bool:

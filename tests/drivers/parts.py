@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from drivers.procfs import shared_memory
 from drivers.protocols import EngineFacts, Reply
@@ -24,6 +25,7 @@ def make_engine(
     start_timeout_s: float = 30,
     stop_timeout_s: float = 0.3,
     stall_timeout_s: float = 30,
+    warm_host: bool = False,
     sleep_level: SleepLevel = 0,
     wake_timeout_s: float = 30,
     version: str = "0.32.0",
@@ -37,6 +39,7 @@ def make_engine(
         cache_dir=place / "cache",
         device="cpu",
         args=switches,
+        warm_host=warm_host,
         launch=((sys.executable, str(SERVER)), version),
         start_timeout_s=start_timeout_s,
         stop_timeout_s=stop_timeout_s,
@@ -52,7 +55,7 @@ async def started(engine: VllmEngine) -> AsyncIterator[VllmEngine]:
         await engine.start()
         yield engine
     finally:
-        await engine.stop()
+        await engine.dismiss()
 
 
 async def requests_running(socket: Path) -> int:
@@ -80,3 +83,21 @@ def shared_memory_of(pids: Iterable[int]) -> set[tuple[str, int]]:
     """The shared memory files that these processes have mapped."""
     maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in pids)
     return {(path, inode) for path, inode in shared_memory() if f" {inode} " in maps}
+
+
+def host_of(engine: VllmEngine) -> psutil.Process:
+    """Its warm host."""
+    assert engine._host is not None
+    assert engine._host._process is not None
+    transport = engine._host._process._transport
+    assert transport is not None
+    return psutil.Process(transport.get_pid())
+
+
+def not_its_host(engine: VllmEngine) -> list[psutil.Process]:
+    """Our children but for its warm host: all that must be gone when it has stopped."""
+    try:
+        host = host_of(engine).pid
+    except (AssertionError, psutil.NoSuchProcess):
+        host = 0
+    return [child for child in psutil.Process().children(recursive=True) if child.pid != host]
