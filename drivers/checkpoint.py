@@ -53,6 +53,10 @@ GOAL = {"park": "checkpointed", "unpark": "running"}
 
 LOCK_TIMEOUT_S = 10.0
 """For calls under way to end. An engine that sleeps has none."""
+LIMIT_S = 60.0
+"""For one park or unpark. 60 GB of GPU memory took 9.5 s to come back (H200)."""
+PATIENCE_S = 5.0
+"""For a process past its limit to go: it may be inside the kernel."""
 ABSENT = -1  # where a CUresult would be: this machine has no such library or function
 
 
@@ -182,12 +186,18 @@ def pid_of(pidfd: int) -> int:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)  # readable once it has ended (pidfd_open(2))
     if not poll.poll(0):
-        with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as info:  # noqa: PTH123
+        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as info:  # noqa: PTH123
             for line in info:
-                name, _, value = line.partition(":")
-                if name == "Pid" and int(value) > 0:
+                name, _, value = line.partition(b":")
+                if name == b"Pid" and int(value) > 0:
                     return int(value)
     raise StepFailed("find", 0, GONE)
+
+
+def command(verb: str, pidfds: Sequence[int], limit_s: float) -> list[str]:
+    """How to run this, by whoever passes on the pidfds."""
+    program = [sys.executable, "-I", "-S", __file__]
+    return [*program, verb, str(limit_s), *map(str, pidfds)]
 
 
 def say(**facts: object) -> None:

@@ -11,13 +11,20 @@ import asyncio
 import contextlib
 import json
 import platform
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from drivers import checkpoint
-from drivers.checkpoint import ABSENT, GOAL, GONE, MACHINE
+from drivers.checkpoint import (
+    ABSENT,
+    GOAL,
+    GONE,
+    LIMIT_S,
+    MACHINE,
+    PATIENCE_S,
+    UNKNOWN,
+    command,
+)
 from drivers.errors import (
     Died,
     DriverError,
@@ -30,13 +37,11 @@ from drivers.probe import driver_version
 
 OLDEST_DRIVER = 570
 """The first whose libcuda has the checkpoint functions (CUDA 12.8)."""
-LIMIT_S = 60.0
-"""For one park or unpark. 60 GB of GPU memory took 9.5 s to come back (H200)."""
-PATIENCE_S = 5.0
-"""For a process past its limit to go: it may be inside the kernel."""
 
 # Of CUresult, in cuda.h.
 FORBIDDEN, UNABLE = 800, 801
+CANNOT_LOOK = ("state", 304)
+"""Step and code where the caller may not look into the process (580.159, measured)."""
 
 Verb = Literal["park", "unpark"]
 
@@ -84,14 +89,11 @@ class Direct:
                     said, complaint = await process.communicate()
             finally:
                 if process.returncode is None:
-                    process.kill()  # cancelled, or beyond help; the loop reaps it
+                    process.kill()  # cancelled, or beyond help
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(PATIENCE_S):
+                            await process.wait()
         judge(verb, said, (process.returncode, complaint.decode(errors="replace")))
-
-
-def command(verb: Verb, pidfds: Sequence[int], limit_s: float) -> list[str]:
-    """The command line of drivers.checkpoint; it inherits the pidfds."""
-    program = [sys.executable, "-I", "-S", checkpoint.__file__]
-    return [*program, verb, str(limit_s), *map(str, pidfds)]
 
 
 def judge(verb: Verb, said: bytes, ending: tuple[int | None, str] = (0, "")) -> None:
@@ -115,13 +117,13 @@ def _failure(verb: Verb, report: Mapping[str, Any]) -> DriverError:
         return Died("checkpoint", -9, told)
     unchanged = all(state == "running" for state in states) or (
         # Nothing was begun, and whoever may not begin it may not look either.
-        not report["touched"] and all(state == checkpoint.UNKNOWN for state in states)
+        not report["touched"] and all(state == UNKNOWN for state in states)
     )
     if verb == "unpark" or not unchanged:
         return Unresponsive("checkpoint", told)
     if code in {ABSENT, UNABLE}:
         return NotSupported("checkpoint", told)
-    if code == FORBIDDEN:
+    if code == FORBIDDEN or (error.get("step"), code) == CANNOT_LOOK:
         return NotPermitted("checkpoint", f"{told}; needs root: wattnap-power")
     return Refused("checkpoint", told)
 

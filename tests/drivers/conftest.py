@@ -10,6 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import required
+from tests.fakes.cuda import FakeCuda, compiler
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:
@@ -41,3 +44,11 @@ def nobody_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def children() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
+
+
+@pytest.fixture
+def cuda(place: Path) -> FakeCuda:
+    """A libcuda that checkpoints nothing. Skips without a compiler."""
+    required("gcc", compiler())
+    place.chmod(0o755)
+    return FakeCuda(place / "cuda")

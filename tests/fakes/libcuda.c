@@ -8,12 +8,12 @@
  *   kill.STEP    STEP kills the target, as a crash of its checkpoint thread does
  *   calls        appended: "STEP PID" of each call, STEP as in checkpoint.py
  *
- * The state machine is the documented one (cuda.h 12.8): a step from the wrong state is
- * CUDA_ERROR_ILLEGAL_STATE, a process that we may not signal CUDA_ERROR_NOT_PERMITTED.
+ * The state machine is the documented one (cuda.h 12.8), the errors are driver 580.159's: a
+ * step from the wrong state is CUDA_ERROR_ILLEGAL_STATE; a process that we may not signal, or
+ * that is not there, CUDA_ERROR_OPERATING_SYSTEM.
  * Memory is malloc'd, at most 1 MiB of what is asked; calls of a process that is not
  * running wait, as the real ones do.
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,8 +84,7 @@ static int planned(const char *step, int pid, int between) {
 }
 
 static int reachable(int pid) {
-    if (kill(pid, 0) == 0) return SUCCESS;
-    return errno == EPERM ? NOT_PERMITTED : INVALID_VALUE;
+    return kill(pid, 0) == 0 ? SUCCESS : OPERATING_SYSTEM;
 }
 
 static int move(const char *step, int pid, int from, int between, int to) {
