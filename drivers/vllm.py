@@ -32,10 +32,13 @@ from drivers.protocols import EngineFacts, Reply, Rest
 from drivers.tenants import NvmlTenants, Tenants
 from drivers.upstream import Upstream
 from drivers.vllm_command import READY_LINE, environment, flags_for, last_words, shows_progress
+from drivers.vllm_fit import Fit, key_of
 from drivers.vllm_home import Home
 from drivers.vllm_park import Park, why_not_park
 from drivers.vllm_rest import Sleep, SleepLevel, sleep_flags, why_not
+from drivers.vllm_settings import Settings, flags_of, variables_of
 from drivers.vllm_versions import Install, Row, Versions, row_for
+from drivers.warm_host import Start, WarmHost
 
 NOTICE_S = 2.0
 """How long a broken connection waits for the news that the engine has died."""
@@ -54,12 +57,14 @@ class VllmEngine:
     device           "cpu" or "cuda"
     args             further flags of `vllm serve`; paths in them are absolute
     env              further environment; wins over ours
+    settings         its size and speed; a start that does not fit makes the next one smaller
     start_timeout_s  from the order until it can serve; a first start compiles
     stop_timeout_s   what running requests get to end when it is stopped
     stall_timeout_s  without any sign of life while requests wait: Unresponsive
     sleep_level      0: it never sleeps. On memory that CPU and GPU share, 1 gains nothing
     sleep_timeout_s  to fall asleep; see drivers.vllm_rest
     wake_timeout_s   to wake from sleep
+    warm_host        keep a process that has imported vLLM, and fork servers from it
     checkpointer     takes it off the GPU when it parks; None: it never parks
     tenants          tells who is on the GPU; None: NVML does
     launch           instead of `python` and its vLLM: a command that takes the same
@@ -78,16 +83,14 @@ class VllmEngine:
         device: str = "cuda",
         args: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
-        max_model_len: int | None = None,
-        kv_cache_bytes: int | None = None,
-        max_num_seqs: int | None = None,
-        enforce_eager: bool = False,
+        settings: Settings | None = None,
         start_timeout_s: float = 900.0,
         stop_timeout_s: float = 10.0,
         stall_timeout_s: float = 120.0,
         sleep_level: SleepLevel = 0,
         sleep_timeout_s: float = 120.0,
         wake_timeout_s: float = 120.0,
+        warm_host: bool = False,
         checkpointer: Checkpointer | None = None,
         tenants: Tenants | None = None,
         launch: tuple[tuple[str, ...], str] | None = None,
@@ -98,7 +101,7 @@ class VllmEngine:
         self.lacks: Mapping[Rest, str] = {
             **({} if sleep_level else {"sleep": "sleep_level is 0"}),
             **({"park": why} if (why := why_not_park(device, sleep_level, checkpointer)) else {}),
-            "host": "not built yet",
+            **({} if warm_host else {"host": "warm_host is off"}),
         }
         self._python = python.absolute()
         self._model = model
@@ -108,10 +111,8 @@ class VllmEngine:
         self._device = device
         self._args = args
         self._env = env or {}
-        self._max_model_len = max_model_len
-        self._kv_cache_bytes = kv_cache_bytes
-        self._max_num_seqs = max_num_seqs
-        self._enforce_eager = enforce_eager
+        self._settings = settings or Settings()
+        self._fit = Fit(cache_dir / f"fit-{served_name}.json", self._settings, args)
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._stall_timeout_s = stall_timeout_s
@@ -120,6 +121,11 @@ class VllmEngine:
         self._wake_timeout_s = wake_timeout_s
         self._park = Park(name, checkpointer, tenants or NvmlTenants()) if checkpointer else None
         self._launch = launch
+        self._host = (
+            WarmHost(name, python=self._python, device="none" if launch else device, model=model)
+            if warm_host
+            else None
+        )
         self._child: Child | None = None
         self._upstream: Upstream | None = None
         self._sleep: Sleep | None = None  # None: this life cannot
@@ -132,7 +138,6 @@ class VllmEngine:
         if self._facts is None:
             self._dead.clear()
             try:
-                await self._abandon()  # a life that ended by itself
                 self._facts = await self._start()
             except BaseException:
                 await self._abandon()
@@ -155,11 +160,13 @@ class VllmEngine:
         try:
             await self._park.park(self._child)
         except (NotPermitted, NotSupported) as error:
-            self.lacks = {**self.lacks, "park": str(error)}
+            self._lack("park", str(error))
             raise NotSupported(self.name, str(error)) from error
 
     async def dismiss(self) -> None:
-        """There is no warm host."""
+        await self.stop()
+        if self._host is not None:
+            await self._host.end()
 
     async def wake(self) -> None:
         self._need_process()
@@ -207,9 +214,29 @@ class VllmEngine:
 
     async def _start(self) -> EngineFacts:
         command, install = await self._command()
+
+        async def launch(start: Start) -> EngineFacts:
+            await self._abandon()  # a life that ended by itself, or had no host
+            return await self._live(start, command, install)
+
+        if self._host is None:
+            return await launch(Child.start)
+        facts = await self._host.start(
+            launch,
+            install=(install, versions.stamp(self._python)),
+            env=self._environment(),
+            within_s=self._start_timeout_s,
+        )
+        self._lack("host", self._host.lacks)
+        return facts
+
+    async def _live(self, start: Start, command: list[str], install: Install) -> EngineFacts:
         row = row_for(install)
         sleepless = why_not(self._sleep_level, row, install)
-        flags = [*self._flags(row), *([] if sleepless else sleep_flags(self._device)), *self._args]
+        fixed = [*self._flags(row), *([] if sleepless else sleep_flags(self._device))]
+        asked = [*fixed, *flags_of(self._settings, row), *self._args]
+        settings = self._fit.begin(await key_of(self._named_model(), install, asked, self._env))
+        flags = [*fixed, *flags_of(settings, row), *self._args]
         await self._home.make(self.name)
         child = self._child = Child(self.name, on_line=self._hear, on_end=self._end)
         upstream = self._upstream = Upstream(
@@ -218,9 +245,10 @@ class VllmEngine:
         await upstream.open()
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                await child.start(
+                await start(
+                    child,
                     [*command, *flags],
-                    env=self._environment(),
+                    env=variables_of(settings, row) | self._environment(),
                     directory=self._home.path,
                     grace_s=self._stop_timeout_s,
                     group=f"engine/{self._served_name}",
@@ -235,9 +263,16 @@ class VllmEngine:
             shutil.rmtree(self._home.path, ignore_errors=True)  # nobody else will
             raise Refused(self.name, f"cannot start a process: {error.strerror}") from error
         if child.ended:
-            raise Died(self.name, *how_it_ended(child))
+            raise self._fit.failed(self.name, child.tail, child.status or 0)
+        self._fit.worked()
         pids = (child.pid, *child.others)
-        return EngineFacts(kind="vllm", version=install.version, pids=pids, flags=tuple(flags))
+        return EngineFacts(
+            kind="vllm",
+            version=install.version,
+            pids=pids,
+            flags=tuple(flags),
+            smaller=self._fit.smaller,
+        )
 
     async def _learn_to_sleep(self, upstream: Upstream, sleepless: str) -> None:
         """Know whether this life can sleep, given why its version cannot."""
@@ -250,10 +285,14 @@ class VllmEngine:
         )
         why = sleepless or await sleep.check()
         self._sleep = None if why else sleep
-        lacks: dict[Rest, str] = {**self.lacks, "sleep": why}
-        if not why:
-            del lacks["sleep"]
-        self.lacks = lacks
+        self._lack("sleep", why)
+
+    def _lack(self, rest: Rest, why: str) -> None:
+        """Say why it cannot rest so, or, by "", that it can."""
+        others: dict[Rest, str] = {
+            known: reason for known, reason in self.lacks.items() if known != rest
+        }
+        self.lacks = {**others, rest: why} if why else others
 
     @property
     def _local_model(self) -> bool:
@@ -281,10 +320,6 @@ class VllmEngine:
             row,
             socket=self._home.socket,
             served_name=self._served_name,
-            max_model_len=self._max_model_len,
-            kv_cache_bytes=self._kv_cache_bytes,
-            max_num_seqs=self._max_num_seqs,
-            enforce_eager=self._enforce_eager,
             stop_timeout_s=self._stop_timeout_s,
         )
 
@@ -310,7 +345,7 @@ class VllmEngine:
         pause_s = 1.0
         while not await upstream.healthy():
             if child.ended:
-                raise Died(self.name, *how_it_ended(child))
+                raise self._fit.failed(self.name, child.tail, child.status or 0)
             if not self._announced.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
