@@ -281,7 +281,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
         start_timeout_s=settings.start_timeout_s,
         stop_timeout_s=settings.stop_timeout_s,
         stall_timeout_s=settings.stall_timeout_s,
-        sleep_level=settings.sleep_level,
+        sleep_level=0 if "sleep" in chosen.without else settings.sleep_level,
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from appliance.commands import power, prompts, records, service
+from appliance.commands import doctor, power, prompts, records, service
 from appliance.errors import ApplianceError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
@@ -36,7 +36,7 @@ class Grouped(click.Group):
     """Lists its commands by what they are for, in the order they are needed."""
 
     sections = (
-        ("Serve", ("run", "demo", "config")),
+        ("Serve", ("run", "demo", "config", "doctor")),
         ("Prompts", ("ask", "submit", "answer", "cancel")),
         ("Power", ("status", "wake", "rest")),
         ("Log", ("requests", "energy", "wakes")),
@@ -74,13 +74,13 @@ def wattnap(ctx: click.Context, config: str | None) -> None:
 
     Commands that read take --json and print one line. Exit codes: 0 fine ·
     64 wrong usage · 65 the request is wrong · 69 the daemon is not there ·
-    70 it failed · 75 try again later · 78 the configuration is wrong ·
-    130 interrupted.
+    70 it failed · 75 try again later · 77 not permitted · 78 the configuration
+    is wrong · 130 interrupted.
     """
     ctx.obj = config
 
 
-for module in (service, prompts, power, records):
+for module in (service, doctor, prompts, power, records):
     for command in module.COMMANDS:
         wattnap.add_command(command)
 

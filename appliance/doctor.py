@@ -1,0 +1,219 @@
+"""Looks at a machine and its installation, and says what is amiss and how to mend it.
+
+Wakes nothing: it reads small files, and opens NVML only where a persistence daemon
+keeps the driver loaded anyway, or if it is told to look deep. Starts the engine's
+Python, to ask for vLLM's version, and no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from appliance.app import build_engine
+from appliance.checks import installation, machine
+from appliance.checks.facts import Facts
+from appliance.checks.findings import Report
+from appliance.checks.installation import SERVICE
+from appliance.checks.rungs import rungs
+from appliance.config import Config
+from appliance.defaults import settings, weights_bytes
+from appliance.engine_lock import LOCK, read_lock
+from appliance.errors import ConfigError
+from appliance.home_action import MODEL
+from drivers.capture import captured, write
+from drivers.disk import fsync_s
+from drivers.errors import DriverError, NotSupported
+from drivers.nvml_facts import NvmlFacts, look
+from drivers.permissions import Account, find_account, forbidden, ours
+from drivers.probe import Machine, driver_installed, probe
+from drivers.protocols import Rest
+from drivers.tree import Tree
+from drivers.vllm_rest import why_not
+from drivers.vllm_versions import Install, Versions, row_for
+
+ROOT = Path("/")
+FSYNCS, FSYNC_LIMIT_S = 50, 0.5
+PYTHON_LIMIT_S = 2.0
+"""For the engine's Python to name its vLLM; 0.1 s where its files are in memory."""
+
+
+def examine(
+    config: Config,
+    *,
+    failure: ConfigError | None = None,
+    deep: bool = False,
+    root: Path = ROOT,
+    nvml: Any = None,  # pynvml, which has no types, or what stands in for it
+    account: Account | None = None,
+) -> Report:
+    """Look at everything, and judge. Takes less than 3 s; not to be called in an event loop.
+
+    failure  why `config` is not what was asked for, but the defaults
+    deep     open NVML also where that may wake the GPU
+    root     of the machine's files, which may be a copy
+    account  who is to use the devices; None: the service's user, if root asks; else who asks
+    """
+    facts = gather(config, failure=failure, deep=deep, root=root, nvml=nvml, account=account)
+    return judge(facts)
+
+
+def judge(facts: Facts) -> Report:
+    """Pure."""
+    found = (*machine.findings(facts), *installation.findings(facts))
+    return Report(machine.subject(facts), rungs(facts), found)
+
+
+def gather(
+    config: Config,
+    *,
+    failure: ConfigError | None = None,
+    deep: bool = False,
+    root: Path = ROOT,
+    nvml: Any = None,  # as above
+    account: Account | None = None,
+) -> Facts:
+    """Look at everything; see `examine`."""
+    found = probe(root)
+    account = account or _user()
+    model = weights_bytes(Path(config.engine.model or MODEL))
+    install = _vllm(Path(config.engine.python))
+    socket, socket_group = _socket(config.socket_path)
+    return Facts(
+        config=config,
+        config_failure=str(failure or ""),
+        config_forbidden=isinstance(failure and failure.__cause__, PermissionError),
+        machine=found,
+        driver_installed=driver_installed(root),
+        distribution=_distribution(Tree(root)),
+        settings=settings(config.engine, found, model),
+        lacks=_lacks(config, install),
+        install=install,
+        other_python=_other_python(Path(sys.prefix).parent),
+        needed_driver=_needed_driver(install),
+        account=account,
+        forbidden=forbidden(found, account, root),
+        socket=socket,
+        socket_group=socket_group,
+        no_such_group=not _is_group(config.socket.group),
+        nvml=_nvml(found, deep=deep, nvml=nvml),
+        weights_bytes=model,
+        fsync_s=_fsyncs(Path(config.state_dir)),
+    )
+
+
+def _user() -> Account:
+    """Who will use the devices: root asks for the service, anybody else for himself."""
+    service = find_account(SERVICE) if os.geteuid() == 0 else None
+    return service or ours()
+
+
+def _nvml(found: Machine, *, deep: bool, nvml: Any) -> NvmlFacts | str:
+    if not found.gpus or found.jetson is not None:
+        return "there is no NVML to ask"
+    if not deep:
+        if any(gpu.runtime in {"suspended", "suspending"} for gpu in found.gpus):
+            return "it would wake the GPU; `wattnap doctor --deep` does"
+        if not found.persistenced:
+            return "it may start the GPU's driver; `wattnap doctor --deep` does"
+    return look(found.gpus[0].uuid, nvml)
+
+
+def _vllm(python: Path) -> Install | str:
+    """Its vLLM, or why there is none."""
+    if not os.access(python, os.X_OK):
+        return f"{python} is no program"
+    try:
+        return asyncio.run(_asked(python.absolute()))
+    except DriverError as error:
+        return str(error)
+    except TimeoutError:
+        return f"{python} did not say within {PYTHON_LIMIT_S:.0f} s which vLLM it has; try again"
+
+
+async def _asked(python: Path) -> Install:
+    async with asyncio.timeout(PYTHON_LIMIT_S):
+        return await Versions().find(python)
+
+
+def _other_python(home: Path) -> str:
+    """Where `install.sh` puts an engine, if `home` is the folder that it made."""
+    return next((str(path) for path in sorted(home.glob("engine/*/bin/python"))), "")
+
+
+def _needed_driver(install: Install | str) -> str:
+    """By engines.lock, if it knows this very vLLM and is here."""
+    if isinstance(install, str) or not LOCK.exists():
+        return ""
+    wanted = (f"{install.distribution}=={install.version}", platform.machine(), "nvidia")
+    drivers = (
+        engine.minimum_driver
+        for engine in read_lock()
+        if (engine.engine, engine.architecture, engine.accelerator) == wanted
+    )
+    return next(drivers, "")
+
+
+def _lacks(config: Config, install: Install | str) -> dict[Rest, str] | None:
+    """What the engine says of itself, and of its vLLM, before its first start."""
+    try:
+        lacks = dict(build_engine(config).lacks)
+        if config.engine.kind != "vllm":
+            return lacks
+        if isinstance(install, str):
+            return None
+        why = why_not(config.engine.sleep_level, row_for(install), install)
+    except (ConfigError, NotSupported):  # the check of vLLM says why
+        return None
+    return {**lacks, "sleep": why} if why else lacks
+
+
+def _distribution(tree: Tree) -> str:
+    found = re.search(r'^ID="?(\w+)', tree.text("etc/os-release"), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _is_group(name: str) -> bool:
+    try:
+        return not name or bool(grp.getgrnam(name))
+    except KeyError:
+        return False
+
+
+def _socket(path: Path) -> tuple[str, str]:
+    try:
+        group = path.group()
+    except KeyError:  # a number without a name
+        group = ""
+    except PermissionError:
+        return "forbidden", ""
+    except OSError:
+        return "absent", ""
+    return ("ours" if os.access(path, os.R_OK | os.W_OK) else "forbidden"), group
+
+
+def _fsyncs(folder: Path) -> tuple[float, ...] | str:
+    try:
+        return tuple(fsync_s(folder, count=FSYNCS, limit_s=FSYNC_LIMIT_S))
+    except PermissionError:
+        return "it is not for this user"
+    except FileNotFoundError:
+        return "there is no such folder yet"
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+
+
+def capture(file: Path, root: Path = ROOT) -> list[str]:
+    """Pack what the drivers read, so that it can be a test elsewhere. Returns the names.
+
+    Raises OSError, also if there is such a file already.
+    """
+    found = captured(root)
+    write(file, found)
+    return list(found)
