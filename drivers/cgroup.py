@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 
 def make(name: str, root: Path = Path("/")) -> Path | None:
@@ -51,15 +52,25 @@ def delegated(root: Path = Path("/")) -> Path | None:
 
 def find_own(root: Path = Path("/")) -> Path | None:
     """The folder of the group that we are in, in the one hierarchy of version 2."""
-    lines = (root / "proc/self/cgroup").read_text().splitlines()
-    paths = [line.removeprefix("0::") for line in lines if line.startswith("0::")]
+    path = find_path("self", root)
     for mount in (root / "proc/self/mountinfo").read_text().splitlines():
         # "… ROOT MOUNTPOINT OPTIONS … - FSTYPE …" (proc_pid_mountinfo(5)). Some are of
         # a part of the tree only, and our part may be mounted more than once.
         before, _, after = mount.partition(" - ")
-        if paths and after.startswith("cgroup2 "):
+        if path and after.startswith("cgroup2 "):
             top, at = before.split()[3:5]
-            if Path(paths[0]).is_relative_to(top):
-                own = root / at.lstrip("/") / Path(paths[0]).relative_to(top)
+            if path.is_relative_to(top):
+                own = root / at.lstrip("/") / path.relative_to(top)
                 return own if own.is_dir() else None
+    return None
+
+
+def find_path(pid: int | Literal["self"], root: Path = Path("/")) -> Path | None:
+    """The group of a process, from the top of the hierarchy of version 2.
+
+    None where there is no such hierarchy. Raises OSError if the process is gone.
+    """
+    for line in (root / f"proc/{pid}/cgroup").read_text().splitlines():
+        if line.startswith("0::"):
+            return Path(line.removeprefix("0::"))
     return None

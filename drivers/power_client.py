@@ -1,0 +1,46 @@
+"""Asks wattnap-power, the helper that runs as root (drivers.power_helper)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from drivers.checkpoint import LIMIT_S, PATIENCE_S
+from drivers.checkpointer import Verb, judge
+from drivers.errors import NotPermitted, Refused, Unresponsive
+
+SOCKET = Path("/run/wattnap-power.sock")
+ANSWER_BYTES = 65536
+GRACE_S = 5.0
+"""On top of the helper's own limits, for systemd to start it."""
+
+
+class Power:
+    """The helper, as a Checkpointer."""
+
+    def __init__(self, path: Path = SOCKET) -> None:
+        self._path = path
+
+    async def move(self, verb: Verb, pidfds: Sequence[int]) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.setblocking(False)
+            try:
+                await loop.sock_connect(connection, str(self._path))
+                socket.send_fds(connection, [verb.encode()], list(pidfds))
+            except OSError as error:
+                raise Refused("wattnap-power", f"{self._path}: {error.strerror}") from error
+            try:
+                async with asyncio.timeout(LIMIT_S + PATIENCE_S + GRACE_S):
+                    answer = await loop.sock_recv(connection, ANSWER_BYTES)
+            except (TimeoutError, OSError) as error:
+                raise Unresponsive("wattnap-power", f"no answer to {verb}: {error}") from error
+        if not answer:
+            raise Unresponsive("wattnap-power", f"no answer to {verb}")
+        said = json.loads(answer)
+        if "refused" in said:
+            raise NotPermitted("wattnap-power", said["refused"])
+        judge(verb, said["said"].encode(), (said["status"], ""))
