@@ -10,8 +10,10 @@ from pathlib import Path
 import aiohttp
 import psutil
 
+from drivers.checkpointer import Checkpointer
 from drivers.procfs import shared_memory
 from drivers.protocols import EngineFacts, Reply
+from drivers.tenants import Tenants
 from drivers.vllm import VllmEngine
 from drivers.vllm_rest import SleepLevel
 from tests.contracts.engine import parse_events
@@ -29,15 +31,17 @@ def make_engine(
     sleep_level: SleepLevel = 0,
     wake_timeout_s: float = 30,
     version: str = "0.32.0",
+    checkpointer: Checkpointer | None = None,
+    tenants: Tenants | None = None,
 ) -> VllmEngine:
-    """An engine that starts the stand-in, with its switches."""
+    """An engine that starts the stand-in, with its switches; one with a checkpointer has a GPU."""
     return VllmEngine(
         python=Path(sys.executable),
         model="stand-in",
         served_name="stand-in",
         runtime_dir=place / "run",
         cache_dir=place / "cache",
-        device="cpu",
+        device="cuda" if checkpointer else "cpu",
         args=switches,
         warm_host=warm_host,
         launch=((sys.executable, str(SERVER)), version),
@@ -46,6 +50,8 @@ def make_engine(
         stall_timeout_s=stall_timeout_s,
         sleep_level=sleep_level,
         wake_timeout_s=wake_timeout_s,
+        checkpointer=checkpointer,
+        tenants=tenants,
     )
 
 
