@@ -62,6 +62,7 @@ class Transition(Struct, frozen=True, kw_only=True):
     source: str | None
     outcome: Literal["ok", "failed"]
     error: str | None = None
+    smaller: str | None = None
 
 
 class Spent(Struct, frozen=True, kw_only=True):

@@ -160,11 +160,16 @@ class EndIdle:
 
 
 @dataclass(frozen=True, slots=True)
+class Hasten:
+    """End the pause that BackOff began. Owes what that owes."""
+
+
+@dataclass(frozen=True, slots=True)
 class BackOff:
     """Cancel the move in progress and wait a while. Owes RetryDue."""
 
 
-Effect = Wake | Rest | Serve | Requeue | BeginIdle | EndIdle | BackOff
+Effect = Wake | Rest | Serve | Requeue | BeginIdle | EndIdle | BackOff | Hasten
 Move = tuple[Machine, tuple[Effect, ...]]
 
 
@@ -217,8 +222,10 @@ def step(m: Machine, event: Event, load: Load) -> Move:
                 return wake(m)
             return replace(m, state=State.ASLEEP), ()
 
-        case ((State.SETTLING | State.FAILED), WakeAsked()):
+        case State.SETTLING, WakeAsked():
             return replace(m, goal=Depth.AWAKE), ()
+        case State.FAILED, WakeAsked():
+            return replace(m, goal=Depth.AWAKE), (Hasten(),)  # it may have been repaired
         case (
             (State.WAKING | State.SETTLING | State.FAILED),
             (Arrived() | Finished() | StepDue() | RestAsked() | WakeAsked()),

@@ -23,19 +23,11 @@ from policies.ladder import Depth
 log = logging.getLogger(__name__)
 
 
-BACK_OFF_MAX_S = 300.0
 HOUR_S = 3600.0
 SLEEPING = (Depth.LIGHT, Depth.PARKED)
 """Here the engine's process lives, and must come back as the one it was."""
 MAX_RECYCLES = 2
 """Times an hour that an engine may come back from sleep as another."""
-DOUBLINGS = 9
-"""Enough to pass the longest pause; days of failures must not make a number too large."""
-
-
-def pause_s(failures: int) -> float:
-    """Before the next start, after so many failures in a row: 1, 2, 4 … 300 s."""
-    return min(2.0 ** min(max(0, failures - 1), DOUBLINGS), BACK_OFF_MAX_S)
 
 
 class Moves:
@@ -43,6 +35,7 @@ class Moves:
 
     facts            of the engine, while it has a process
     failure          why it last died or would not move; None once it woke
+    smaller          how it differs from its configuration, which did not fit
     wake             the latest climb
     rungs            the ladder; each climb tells it what it took
     """
@@ -60,6 +53,7 @@ class Moves:
     ) -> None:
         self.facts: EngineFacts | None = None
         self.failure: str | None = None
+        self.smaller: tuple[str, ...] = ()
         self.wake = LastWake()
         self.rungs = rungs
         self._canary = canary
@@ -93,8 +87,14 @@ class Moves:
             await self._engine.wake()
         else:
             self.facts = await self._engine.start()
+            self._note_size(self.facts.smaller)
         assert self.facts is not None
         await self._canary.check(self.facts.identity, warm=warm)
+
+    def _note_size(self, smaller: tuple[str, ...]) -> None:
+        if smaller and smaller != self.smaller:
+            log.warning("smaller than configured, which did not fit: %s", ", ".join(smaller))
+        self.smaller = smaller
 
     def _note_recycling(self, depth: Depth) -> None:
         """It came back from `depth` as another. Too often within an hour: no more of that."""
@@ -197,6 +197,7 @@ class Moves:
             source=self._books.source if energy_j is not None else None,
             outcome="failed" if error else "ok",
             error=str(error) if error else None,
+            smaller=", ".join(self.smaller) or None,
         )
         self._journal.put(partial(add, row=row))
         self.record_energy()

@@ -24,10 +24,11 @@ from appliance.errors import ApplianceError, Expired, GaveUp, Interrupted, WakeF
 from appliance.idleness import Idleness
 from appliance.journal import Journal
 from appliance.ladder import Rungs
-from appliance.moves import Moves, pause_s
+from appliance.moves import Moves
 from appliance.notices import ApplianceChanged, Notices
+from appliance.retries import Retries
 from appliance.roster import Entry, Roster
-from drivers.errors import DriverError
+from drivers.errors import DriverError, OutOfMemory
 from drivers.protocols import Engine
 from policies.ladder import Depth, Policy, Timetable
 
@@ -82,7 +83,7 @@ class Supervisor:
         self._idle: asyncio.Task[None] | None = None
         self._deadlines = Deadlines(clock, lambda e: self.drop(e, Expired(e.deadline_s or 0.0)))
         self._cause = "request"
-        self._failures = 0
+        self.retries = Retries(clock)
         self._attempts = Attempts(
             alias=alias, journal=journal, notices=notices, clock=clock, books=books
         )
@@ -99,6 +100,8 @@ class Supervisor:
         self.post(lc.Arrived())
         if self.machine.state is lc.State.WAKING:
             self._tell_waking(entry)
+        elif entry.seq is None and self.machine.state is lc.State.FAILED and self.retries.far:
+            self.drop(entry, WakeFailed(self.moves.failure or "", self.retries.left_s))
 
     def has_place(self) -> bool:
         """A request that came now could run at once."""
@@ -228,6 +231,8 @@ class Supervisor:
                     self._idle = None
             case lc.BackOff():
                 self._back_off()
+            case lc.Hasten():
+                self.retries.hasten()
 
     # Requests.
 
@@ -271,7 +276,7 @@ class Supervisor:
             entry.last_failure = str(error)
             self._again(entry)
             return lc.Finished()
-        self._failures = 0
+        self.retries.worked()
         return lc.Finished()
 
     def _again(self, entry: Entry) -> None:
@@ -316,7 +321,9 @@ class Supervisor:
         try:
             await self.moves.climb(depth, cause)
         except DriverError as error:
-            self._fail_live(str(error))
+            pause_s = self.retries.blame(error)
+            if not isinstance(error, OutOfMemory):
+                self._fail_live(str(error), pause_s)
             return lc.Broke()
         if self._watch is None:
             self._watch = self._owe(self._watch_engine())
@@ -348,27 +355,24 @@ class Supervisor:
         self._unwatch()
         if self._move is not None:
             self._forget(self._move)
-        self._failures += 1
+        self.retries.begin()
         self._move = self._owe(self._mend())
-
-    @property
-    def back_off_s(self) -> float:
-        """Pause before the next start, by how often it has failed in a row."""
-        return pause_s(self._failures)
 
     async def _mend(self) -> lc.Event:
         """Clear away what is left of the engine, and let some time pass."""
         await self.moves.clear_away()
-        await self._clock.sleep_until(self._clock.now() + self.back_off_s)
+        if self.retries.far:
+            await self.moves.dismiss()
+        await self.retries.wait()
         if not self._roster:
             await self.moves.dismiss()
         return lc.RetryDue(wanted=self.idleness.never_rests)
 
-    def _fail_live(self, reason: str) -> None:
+    def _fail_live(self, reason: str, pause_s: float) -> None:
         """Who waits at an open connection is told at once; durable requests are kept."""
         for entry in self._roster.waiting:
             if entry.seq is None:
-                self.drop(entry, WakeFailed(reason, self.back_off_s))
+                self.drop(entry, WakeFailed(reason, pause_s))
 
     # Idle periods.
 

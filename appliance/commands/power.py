@@ -107,6 +107,11 @@ def describe(told: dict[str, Any]) -> list[str]:
     lines.append(load + wake_)
     if told.get("failure"):
         lines.append(f"last failure: {told['failure']}")
+    if told.get("retry_at"):
+        at = cell("at", told["retry_at"])
+        lines.append(f"the next start is tried at {at}; `wattnap wake` tries it now")
+    if told.get("smaller"):
+        lines.append(f"smaller than configured, which did not fit: {', '.join(told['smaller'])}")
     if told.get("set_aside"):
         lines.append(f"a damaged database was set aside: {told['set_aside']} (docs/storage.md)")
     energy = told.get("energy") or {}

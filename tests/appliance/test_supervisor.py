@@ -11,7 +11,6 @@ import pytest
 from appliance.desk import Answer
 from appliance.errors import Cancelled, Conflict, InboxFull, WakeFailed
 from appliance.lifecycle import State
-from appliance.moves import pause_s
 from appliance.notices import Part, Progress
 from appliance.request import parse
 from appliance.store import open_database
@@ -83,13 +82,8 @@ async def test_the_back_off_grows_and_ends_with_success(tmp_path: Path) -> None:
             b.engine.die()
             await b.quiet()
             b.engine.fail_next = None
-            assert b.supervisor.back_off_s == pause_s
+            assert b.supervisor.retries.left_s == pause_s
             await b.clock.advance(pause_s)
-
-
-def test_the_back_off_stays_a_number() -> None:
-    """Also for an engine that has not started for days."""
-    assert [pause_s(n) for n in (0, 1, 9, 10, 5000)] == [1.0, 1.0, 256.0, 300.0, 300.0]
 
 
 async def test_a_request_that_kills_the_engine_is_given_up(tmp_path: Path) -> None:
