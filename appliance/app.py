@@ -282,6 +282,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
         stop_timeout_s=settings.stop_timeout_s,
         stall_timeout_s=settings.stall_timeout_s,
         sleep_level=0 if "sleep" in chosen.without else settings.sleep_level,
+        warm_host="host" not in chosen.without,
     )
 
 

@@ -106,17 +106,6 @@ class Engine(Section, frozen=True):
                        [1, 2, 4]: fewer make a faster start; empty: vLLM's own, up to 512
     startup_plan       true: vLLM measures once how much memory is left, and begins faster after
                        that; without effect before vLLM 0.26
-    quantization       how vLLM makes or reads smaller weights, e.g. "fp8"; empty: as the model says
-    speculative_ngram_tokens  tokens guessed ahead from words that were said before, where a guess
-                       costs less than a step; 0: none
-    priority_scheduling  true: a request's priority counts inside vLLM too, and a better one may
-                       push another aside; false: it counts while it waits for a place
-    prefix_caching     true or false: whether what prompts share is computed once; "auto": as vLLM
-                       thinks best
-    cudagraph_capture_sizes  batch sizes for which graphs are captured at the start, e.g.
-                       [1, 2, 4]: fewer make a faster start; empty: vLLM's own, up to 512
-    startup_plan       true: vLLM measures once how much memory is left, and begins faster after
-                       that; without effect before vLLM 0.26
     args               further arguments for vLLM
     env                further environment variables for vLLM
     start_timeout_s    longest start; the first one on a GPU compiles for minutes
@@ -124,6 +113,9 @@ class Engine(Section, frozen=True):
     stall_timeout_s    an engine that sends nothing for this long while it should is replaced
     sleep_level        how it sleeps: 1 keeps the weights in RAM, 2 drops them and fetches them from
                        a copy in cache_dir, 0 never; 1 is of no use where CPU and GPU share memory
+    warm_host          "on": keep a process that has imported vLLM and starts the next engine within
+                       seconds; it holds 0.5 to 1 GB of RAM; "off": none; "auto": on, but off where
+                       CPU and GPU share less than 16 GB
     cache_dir          vLLM's compile caches and that copy; empty: "<state_dir>/cache"
     """
 
@@ -142,18 +134,13 @@ class Engine(Section, frozen=True):
     prefix_caching: bool | Auto = "auto"
     cudagraph_capture_sizes: tuple[Count, ...] = ()
     startup_plan: bool = False
-    quantization: Annotated[str, Meta(pattern=r"^[a-z0-9_-]*$")] = ""
-    speculative_ngram_tokens: Annotated[int, Meta(ge=0, le=64)] = 0
-    priority_scheduling: bool = False
-    prefix_caching: bool | Auto = "auto"
-    cudagraph_capture_sizes: tuple[Count, ...] = ()
-    startup_plan: bool = False
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     start_timeout_s: Positive = 900.0
     stop_timeout_s: Seconds = 10.0
     stall_timeout_s: Positive = 120.0
     sleep_level: Literal[0, 1, 2] = 2
+    warm_host: Literal["auto", "on", "off"] = "auto"
     cache_dir: str = ""
 
 

@@ -80,14 +80,15 @@ def unified_kv_bytes(total_bytes: int, weights_bytes: int) -> int:
 
 
 def _without(engine: Engine, machine: Machine) -> dict[Rest, str]:
+    reasons: dict[Rest, str] = {}
+    if engine.warm_host == "off":
+        reasons["host"] = "engine.warm_host is off"
     if not machine.unified:
-        return {}
-    reasons: dict[Rest, str] = {
-        "park": "CPU and GPU share their memory: parked, the model would take as much of it",
-    }
+        return reasons
+    reasons["park"] = "CPU and GPU share their memory: parked, the model would take as much of it"
     if engine.sleep_level == 1:
         reasons["sleep"] = "CPU and GPU share their memory: level 1 only moves the model within it"
-    if machine.memory.total_bytes < WARM_HOST_FROM_BYTES:
+    if engine.warm_host == "auto" and machine.memory.total_bytes < WARM_HOST_FROM_BYTES:
         reasons["host"] = "a warm host holds 1 GB, too much of less than 16 GB"
     return reasons
 

@@ -26,16 +26,6 @@ FORK_PATIENCE_S = 10.0
 """A fork takes 0.1 s at most; a host that has not answered by then is frozen."""
 STRIKES = 2
 """How often forked servers may fail where plain ones do not, before there are no more."""
-SMALLEST_UNIFIED_BYTES = 15_000_000_000
-"""What a board that is sold with 16 GB says it has, less some of what it keeps to itself."""
-
-
-def worth_its_memory(memory_bytes: int, *, unified: bool) -> bool:
-    """Whether a host's 0.5 to 1 GB is well spent, if nobody has said so.
-
-    `memory_bytes` is MemTotal; `unified` says that the model has to live in it too.
-    """
-    return not unified or memory_bytes >= SMALLEST_UNIFIED_BYTES
 
 
 class Start(Protocol):

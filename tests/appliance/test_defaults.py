@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -86,3 +87,21 @@ def test_weights(tmp_path: Path) -> None:
 
     assert weights_bytes(tmp_path) == 150
     assert weights_bytes(Path("Qwen/Qwen2.5-3B-Instruct-AWQ")) == 0
+
+
+@pytest.mark.parametrize(
+    ("board", "said", "kept"),
+    [
+        ("agx-orin", "auto", True),
+        ("agx-orin", "off", False),
+        ("orin-nano", "auto", False),
+        ("orin-nano", "on", True),
+    ],
+)
+def test_the_file_decides_about_a_warm_host(
+    tmp_path: Path, board: str, said: Literal["auto", "on", "off"], kept: bool
+) -> None:
+    """What it says wins over what the memory would have said."""
+    found = settings(Engine(warm_host=said), probe(jetson(board, tmp_path)), 2 * GIB)
+
+    assert ("host" not in found.without) is kept

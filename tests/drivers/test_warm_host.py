@@ -17,12 +17,11 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from drivers import warm_host
+from drivers import vllm_host, warm_host
 from drivers.errors import Died, Unresponsive
 from drivers.procfs import find_stat, shared_memory
 from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
-from drivers.warm_host import worth_its_memory
 from tests.contracts.engine import CHAT, EngineContract, answer, stream_body
 from tests.drivers.conftest import children
 from tests.drivers.parts import (
@@ -253,7 +252,7 @@ async def test_no_host(place: Path, monkeypatch: pytest.MonkeyPatch, host: str, 
     """A host that cannot be had is no obstacle: a plain start, and words that say why."""
     program = place / "host.py"
     program.write_text(host)
-    monkeypatch.setattr(warm_host.vllm_host, "__file__", str(program))
+    monkeypatch.setattr(vllm_host, "__file__", str(program))
     monkeypatch.setattr(warm_host, "READY_PATIENCE_S", 1.0)
     async with started(make_engine(place, warm_host=True)) as engine:
         assert await answer(engine)
@@ -337,9 +336,9 @@ async def test_a_start_cancelled_before_the_host_is_ready(
     program.write_text(
         f"import sys, time; time.sleep(0.5); sys.path.insert(0, '{Path.cwd()}')\n"
         "import socket, runpy; sys.path.insert(0, '')\n"
-        f"runpy.run_path('{warm_host.vllm_host.__file__}', run_name='__main__')\n"
+        f"runpy.run_path('{vllm_host.__file__}', run_name='__main__')\n"
     )
-    monkeypatch.setattr(warm_host.vllm_host, "__file__", str(program))
+    monkeypatch.setattr(vllm_host, "__file__", str(program))
     async with started_later(make_engine(place, warm_host=True)) as engine:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -359,13 +358,3 @@ async def started_later(engine: VllmEngine) -> AsyncIterator[VllmEngine]:
         yield engine
     finally:
         await engine.dismiss()
-
-
-def test_where_a_host_is_worth_its_memory() -> None:
-    """Anywhere but where the model needs the same memory and there is little of it."""
-    gib = 1 << 30
-
-    assert worth_its_memory(4 * gib, unified=False)
-    assert worth_its_memory(62 * gib, unified=True)
-    assert worth_its_memory(15 * gib, unified=True)
-    assert not worth_its_memory(int(7.4 * gib), unified=True)
