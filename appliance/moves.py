@@ -197,7 +197,7 @@ class Moves:
             source=self._books.source if energy_j is not None else None,
             outcome="failed" if error else "ok",
             error=str(error) if error else None,
-            smaller=", ".join(self.smaller) or None,
+            smaller=None if error else ", ".join(self.smaller) or None,
         )
         self._journal.put(partial(add, row=row))
         self.record_energy()

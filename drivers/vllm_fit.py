@@ -82,6 +82,7 @@ class Fit:
         fresh = self._file.with_suffix(".new")
         with contextlib.suppress(OSError):  # a full disk must not end a healthy engine
             if kept:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
                 fresh.write_text(json.dumps({"key": self._key, "steps": kept}))
                 fresh.replace(self._file)
             else:

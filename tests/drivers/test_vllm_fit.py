@@ -123,7 +123,8 @@ def test_a_file_that_says_nothing_is_no_file(place: Path, text: str) -> None:
 
 def test_a_place_that_cannot_be_written_ends_nothing(place: Path) -> None:
     """A full disk costs the memory of it, not the engine."""
-    one = Fit(place / "gone/fit.json", ASKED)
+    (place / "full").touch()
+    one = Fit(place / "full/fit.json", ASKED)
     one.begin("k")
     one.failed("vllm", OOM, 1)
     one.worked()

@@ -74,6 +74,9 @@ def main() -> None:
     parser.add_argument("--tokens-per-s", type=float, default=0, help="0: all at once")
     parser.add_argument("--gate", type=Path, help="file; answers wait until it is there")
     parser.add_argument("--die-at-90", action="store_true", help="exit 1 while loading")
+    parser.add_argument("--last-words", help="exit 1 while loading, with these")
+    parser.add_argument("--fits", type=int, help="greater --max-num-seqs: out of memory, exit 1")
+    parser.add_argument("--max-num-seqs", type=int, default=256)
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--grandchild", action="store_true", help="leave one that will not go")
     parser.add_argument("--shared-memory", action="store_true", help="leave a psm_ file")
@@ -124,6 +127,11 @@ async def load(options: argparse.Namespace) -> None:
         sys.stdout.write(f"Loading safetensors checkpoint shards: {percent:3} %\r")
         sys.stdout.flush()
         await asyncio.sleep(options.start_s / 3)
+    if options.fits is not None and options.max_num_seqs > options.fits:
+        options.last_words = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1 GiB."
+    if options.last_words:
+        say(options.last_words)
+        sys.exit(1)
     if options.die_at_90:
         say("(EngineCore pid=7) ERROR 11-21 06:00:00 [core.py:93] ValueError: too little memory")
         say("RuntimeError: Engine core initialization failed. See root cause above.")
