@@ -41,6 +41,11 @@ def _nvidia_modules(text: str) -> str:
     return "".join(f"{line}\n" for line in kept)
 
 
+def _without_builder(text: str) -> str:
+    """Of the driver's version: a module that was built here names user and host."""
+    return re.sub(r"\(\S*@\S*\)", "()", text)
+
+
 def _without_places(text: str) -> str:
     """Of /proc/swaps: a swap file may lie in somebody's home."""
     return re.sub(r"^(?!Filename|/dev/zram)\S+", "/swap", text, flags=re.MULTILINE)
@@ -54,7 +59,7 @@ CAPTURED: Mapping[str, Redact] = {
     "proc/device-tree/compatible": _as_is,
     "proc/device-tree/model": _as_is,
     "proc/driver/nvidia/gpus/*/information": _without_uuid,
-    "proc/driver/nvidia/version": _as_is,
+    "proc/driver/nvidia/version": _without_builder,
     "proc/meminfo": _as_is,
     "proc/swaps": _without_places,
     "proc/sys/kernel/osrelease": _as_is,

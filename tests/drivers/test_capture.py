@@ -10,7 +10,7 @@ from drivers import capture
 from drivers.jetson import find_board
 from drivers.probe import driver_installed, probe
 from drivers.tree import Tree
-from tests.trees import BOARDS, DESKTOP, SUSPENDED, jetson, write
+from tests.trees import BOARDS, DESKTOP, SUSPENDED, VERSION, jetson, write
 
 
 def unpacked(root: Path, folder: Path) -> Path:
@@ -54,6 +54,7 @@ def test_nothing_tells_whose_machine_it_is(tmp_path: Path) -> None:
         "proc/device-tree/serial-number": "1421221012345\0",
         "etc/hostname": "alices-jetson\n",
         "sys/class/net/eth0/address": "48:b0:2d:00:11:22\n",
+        "proc/driver/nvidia/version": VERSION.replace("Build", "Build  (root@alices-jetson)"),
         "lib/modules/5.4.0-alices/modules.dep": "nvidia.ko:\n",
     }
     copy = unpacked(write(tmp_path / "root", DESKTOP | secrets), tmp_path)
