@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from drivers.errors import Died, DriverError, NotSupported, Unresponsive
+from drivers.errors import Died, DriverError, NotSupported, Refused, Unresponsive
 from drivers.protocols import EngineFacts, Reply, Rest, Sample
 
 JSON = {"content-type": "application/json"}
@@ -73,6 +73,8 @@ class FakeEngine:
         return EngineFacts(kind="fake", identity="fake", version="0")
 
     async def sleep(self) -> None:
+        if self.running and "sleep" not in self.lacks:
+            raise Refused(self.name, "asked to sleep while it serves")
         self._rest("sleep", to="asleep")
 
     async def park(self) -> None:

@@ -86,6 +86,7 @@ class Engine(Protocol):
 
         Raises:
             NotSupported: it cannot; nothing has changed.
+            Refused: a request is running, and goes on.
             Died: there is no process.
             Unresponsive: it may or may not be asleep. Stop it.
         """
@@ -94,7 +95,7 @@ class Engine(Protocol):
     async def park(self) -> None:
         """Take it off the GPU. Only when it is asleep.
 
-        Raises as `sleep` does; Refused: it is asleep as before.
+        Raises as `sleep` does, but Refused: it is asleep as before.
         """
         ...
 

@@ -93,7 +93,8 @@ class Sleep:
     def need_awake(self) -> None:
         """Raise Unresponsive unless it can serve: asleep it would take a request for ever."""
         if self._is != "awake":
-            raise Unresponsive(self._name, f"asked to serve while {self._is}")
+            state = "it is asleep" if self._is == "asleep" else "it failed to sleep or to wake"
+            raise Unresponsive(self._name, state)
 
     async def sleep(self) -> None:
         """As Engine.sleep; Refused: requests are running."""
@@ -114,10 +115,9 @@ class Sleep:
 
     async def wake(self) -> None:
         """As Engine.wake."""
-        if self._is == "awake":
+        if self._is != "asleep":
+            self.need_awake()
             return
-        if self._is == "unknown":
-            raise Unresponsive(self._name, "it failed to sleep or to wake before")
         self._is = "unknown"
         state = await self._order("wake", {}, timeout_s=self._wake_timeout_s)
         await self._settle(state, asleep=False)

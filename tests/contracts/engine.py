@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from drivers.errors import Died, DriverError, NotSupported
+from drivers.errors import Died, DriverError, NotSupported, Refused
 from drivers.protocols import Engine
 
 CHAT = "/v1/chat/completions"
@@ -177,6 +177,25 @@ class EngineContract:
                 await engine.wake()
 
                 assert await answer(engine)
+
+    async def test_does_not_sleep_while_it_serves(self, engine: Engine) -> None:
+        """It refuses, and the answer goes on; afterwards it sleeps, and wakes to serve."""
+        await engine.start()
+        if "sleep" in engine.lacks:
+            return
+        async with engine.request(CHAT, self.long_body, stream=True) as reply:
+            async for _ in reply.chunks:
+                break
+            with pytest.raises(Refused):
+                await engine.sleep()
+
+            assert await self.running(engine)
+        await engine.sleep()
+        with pytest.raises(DriverError):
+            await answer(engine)
+        await engine.wake()
+
+        assert await answer(engine)
 
     async def test_what_it_lacks_changes_nothing(self, engine: Engine) -> None:
         """NotSupported is raised before the engine is touched, with the reason."""

@@ -12,11 +12,11 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from drivers.errors import Died, NotSupported, Refused, Unresponsive
+from drivers.errors import Died, NotSupported, Unresponsive
 from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
 from drivers.vllm_rest import SleepLevel
-from tests.contracts.engine import CHAT, EngineContract, answer, stream_body
+from tests.contracts.engine import EngineContract, answer
 from tests.drivers.conftest import children
 from tests.drivers.parts import make_engine, requests_running, socket_of, started
 
@@ -62,23 +62,6 @@ async def test_it_sleeps_and_wakes(place: Path, level: SleepLevel) -> None:
         with pytest.raises(Unresponsive, match="asleep"):
             await answer(engine)
         await engine.wake()
-        await engine.wake()
-
-        assert await answer(engine)
-
-
-async def test_it_does_not_sleep_while_it_serves(place: Path) -> None:
-    """Refused; the request goes on, and after its end it sleeps."""
-    async with started(make_engine(place, sleep_level=1)) as engine:
-        async with engine.request(CHAT, stream_body("endless"), stream=True) as reply:
-            chunks = aiter(reply.chunks)
-            await anext(chunks)
-            with pytest.raises(Refused):
-                await engine.sleep()
-
-            assert await anext(chunks)
-
-        await engine.sleep()
         await engine.wake()
 
         assert await answer(engine)
