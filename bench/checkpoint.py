@@ -1,6 +1,6 @@
 """What a CUDA checkpoint allows and costs on this machine: states, users, SIGKILL, sizes.
 
-    python3 -m bench.checkpoint [--seconds 140] [--small] [--out FILE]
+    python3 -m bench.checkpoint [--seconds 140] [--small] [--out FILE] [--only CASE…]
 
 For a machine with an NVIDIA GPU that nobody else uses, x86-64, as root (else the cases
 with other users are skipped). Needs nothing but the standard library; GPU memory is by
@@ -15,275 +15,34 @@ product runs it; the target is a process that has a context and memory, no more.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import os
 import platform
-import queue
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from drivers import checkpoint
-from drivers.checkpointer import judge, why_not
-from drivers.errors import DriverError, NotPresent
+from bench.checkpoint_tools import Tools, python_for
+from bench.gpu_target import GB, TORCH, Target
+from drivers.checkpointer import why_not
 from drivers.probe import driver_version
-from drivers.tenants import Look, NvmlTenants
 
-GB = 1_000_000_000
 MINE, OTHER = 12345, 23456  # uids that nobody has
-LIMIT_S = 25.0
-
-# Argument: device bytes, pinned bytes. A line in, a line out: whether the memory is as it was.
-TARGET = """
-import ctypes as c, json, sys, time
-began = time.perf_counter()
-cuda = c.CDLL("libcuda.so.1")
-def call(name, *arguments):
-    code = getattr(cuda, name)(*arguments)
-    if code: print(json.dumps({"failed": name, "code": code}), flush=True); sys.exit(1)
-device_bytes, pinned_bytes = map(int, sys.argv[1:3])
-device, context = c.c_int(), c.c_void_p()
-call("cuInit", 0); call("cuDeviceGet", c.byref(device), 0)
-call("cuDevicePrimaryCtxRetain", c.byref(context), device); call("cuCtxSetCurrent", context)
-small, large, pinned = c.c_void_p(), c.c_void_p(), c.c_void_p()
-call("cuMemAlloc_v2", c.byref(small), c.c_size_t(4096))
-call("cuMemsetD32_v2", small, 0x12345678, c.c_size_t(1024))
-if device_bytes < 0:  # all but that much
-    free, total = c.c_size_t(), c.c_size_t()
-    call("cuMemGetInfo_v2", c.byref(free), c.byref(total)); device_bytes += free.value
-if device_bytes:
-    call("cuMemAlloc_v2", c.byref(large), c.c_size_t(device_bytes))
-    call("cuMemsetD32_v2", large, 0x01020304, c.c_size_t(device_bytes // 4))
-if pinned_bytes:
-    call("cuMemHostAlloc", c.byref(pinned), c.c_size_t(pinned_bytes), 0)
-    c.memset(pinned, 7, 4096)
-call("cuCtxSynchronize")
-print(json.dumps({"up_s": round(time.perf_counter() - began, 3)}), flush=True)
-for _ in sys.stdin:
-    began = time.perf_counter()
-    words, good = (c.c_uint32 * 1024)(), True
-    for memory, value in ((small, 0x12345678), (large, 0x01020304)):
-        if memory.value:
-            call("cuMemcpyDtoH_v2", words, memory, c.c_size_t(4096))
-            good &= set(words) == {value}
-    if pinned.value: good &= c.string_at(pinned, 4096) == bytes([7]) * 4096
-    call("cuMemsetD32_v2", small, 0x12345678, c.c_size_t(1024)); call("cuCtxSynchronize")
-    print(json.dumps({"intact": good, "s": round(time.perf_counter() - began, 4)}), flush=True)
-"""
-
-TORCH = """
-import json, sys, time
-began = time.perf_counter()
-import torch
-device_bytes, pinned_bytes = map(int, sys.argv[1:3])
-large = torch.arange(device_bytes // 4, dtype=torch.int32, device="cuda")
-pinned = torch.full((pinned_bytes,), 7, dtype=torch.uint8, pin_memory=True)
-first = large.sum().item()
-print(json.dumps({"up_s": round(time.perf_counter() - began, 3)}), flush=True)
-for _ in sys.stdin:
-    began = time.perf_counter()
-    good = large.sum().item() == first and int(pinned[:4096].cuda().sum()) == 7 * 4096
-    print(json.dumps({"intact": good, "s": round(time.perf_counter() - began, 4)}), flush=True)
-"""
-
-# One step in a process of its own, with the product's binding. Argument: pid, steps.
-STEPS = """
-import json, sys, time
-sys.path.insert(0, sys.argv[1])
-import checkpoint
-said = []
-try:
-    cuda = checkpoint.Cuda()
-    for step in sys.argv[3:]:
-        began = time.perf_counter()
-        got = cuda.state(int(sys.argv[2])) if step == "state" else cuda.do(step, int(sys.argv[2]))
-        said.append([step, got, round(time.perf_counter() - began, 4)])
-except checkpoint.StepFailed as failed:
-    said.append([failed.step, failed.code, failed.word])
-print(json.dumps(said))
-"""
-
-
-class Target:
-    """A process on the GPU."""
-
-    def __init__(
-        self,
-        tools: Tools,
-        *,
-        device: int = GB,
-        pinned: int = 0,
-        uid: int = 0,
-        env: Any = None,
-        script: str = TARGET,
-    ) -> None:
-        self.process = subprocess.Popen(
-            [tools.python, "-c", script, str(device), str(pinned)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            env=os.environ | {"HOME": "/tmp"} | (env or {}),
-            **identity(uid),
-        )
-        tools.targets.append(self)
-        self.pid = self.process.pid
-        self.pidfd = os.pidfd_open(self.pid)
-        self.lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
-        self.up = self.read(45)
-        if "up_s" not in self.up:
-            raise RuntimeError(f"target: {self.up} {self.end()[-300:]}")
-
-    def ask(self, within_s: float = 8) -> Any:
-        """Whether it computes, and its memory is as it was; "no answer" while it is held."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write("\n")
-            self.process.stdin.flush()
-        return self.read(within_s)
-
-    def read(self, within_s: float) -> Any:
-        try:
-            line = self.lines.get(timeout=within_s)
-        except queue.Empty:
-            return "no answer"
-        return json.loads(line) if line else {"exited": self.process.poll()}
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.put(line)
-        self.lines.put("")
-
-    def kill(self) -> dict[str, Any]:
-        """SIGKILL it: how long until it is gone, or that it is not."""
-        began = time.perf_counter()
-        self.process.kill()
-        try:
-            status = self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            return {"gone": False, "state": stat_of(self.pid)}
-        return {"gone": True, "status": status, "s": round(time.perf_counter() - began, 3)}
-
-    def end(self) -> str:
-        self.kill()
-        assert self.process.stderr is not None
-        return self.process.stderr.read() if self.process.poll() is not None else ""
-
-
-class Tools:
-    """What the cases share."""
-
-    def __init__(self, small: bool) -> None:
-        self.unit = GB // 4 if small else GB
-        self.targets: list[Target] = []
-        self.place = Path(tempfile.mkdtemp(prefix="wn-checkpoint-"))
-        self.place.chmod(0o755)
-        self.program = self.place / "checkpoint.py"
-        shutil.copy(checkpoint.__file__, self.program)
-        self.program.chmod(0o644)
-        self.python = sys.executable
-        self._nvml = NvmlTenants()
-
-    def move(
-        self,
-        verb: str,
-        *targets: Target,
-        uid: int = 0,
-        prefix: Sequence[str] = (),
-        kill_in: str = "",
-    ) -> dict[str, Any]:
-        """Run drivers/checkpoint.py on these: what it reports, what the product makes of it."""
-        pidfds = [target.pidfd for target in targets]
-        command = [*prefix, self.python, "-I", "-S", str(self.program), verb, str(LIMIT_S)]
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            [*command, *map(str, pidfds)],
-            pass_fds=pidfds,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            **identity(uid),
-        )
-        said, complaint = b"", b""
-        assert process.stdout is not None
-        while kill_in and kill_in.encode() not in said and (line := process.stdout.readline()):
-            said += line
-        if kill_in:
-            time.sleep(0.2)
-            process.kill()
-        try:
-            rest, complaint = process.communicate(timeout=LIMIT_S + 5)
-            said += rest
-        except subprocess.TimeoutExpired:
-            process.kill()
-        seconds = round(time.perf_counter() - began, 3)
-        lines = [json.loads(line) for line in said.splitlines()]
-        report: dict[str, Any] = {"s": seconds, "status": process.returncode}
-        report |= lines[-1] if lines else {"stderr": complaint[-300:].decode()}
-        if verb != "state":
-            report["means"] = means(verb, said, (process.poll(), complaint.decode()))
-        return report
-
-    def steps(self, pid: int, *steps: str) -> Any:
-        """Each call is a process of its own."""
-        command = [self.python, "-c", STEPS, str(self.place), str(pid)]
-        said = []
-        for step in steps:
-            try:
-                done = subprocess.run(
-                    [*command, step], capture_output=True, text=True, timeout=20, check=False
-                )
-                said += json.loads(done.stdout) if done.stdout else [[step, done.stderr[-300:]]]
-            except subprocess.TimeoutExpired:
-                said.append([step, "no answer"])
-        return said
-
-    def gpu(self, *targets: Target) -> dict[str, Any]:
-        """Memory in use, in MB, by all and by these, and which device files these have open."""
-        seen: dict[str, Any] = {}
-        try:
-            look = self._look()
-            seen["used_mb"] = look.used_bytes // 1_000_000
-            listed = [look.bytes_by_pid.get(target.pid) for target in targets]
-            seen["listed_mb"] = [n if n is None else n // 1_000_000 for n in listed]
-            seen["tenants"] = len(look.bytes_by_pid)
-        except (DriverError, OSError, subprocess.SubprocessError) as error:
-            seen["nvml"] = str(error)
-        seen["fds"] = [device_files(target.pid) for target in targets]
-        seen["rss_mb"] = [rss_mb(target.pid) for target in targets]
-        return seen
-
-    def _look(self) -> Look:
-        try:
-            return self._nvml.look()
-        except NotPresent:
-            apps = nvidia_smi("compute-apps=pid,used_memory")
-            used = nvidia_smi("gpu=memory.used")
-            return Look(
-                {int(pid): mib << 20 for pid, mib in apps}, sum(row[0] for row in used) << 20
-            )
 
 
 def case_round_trip(tools: Tools) -> Iterator[Any]:
     """Root on root's: park, another tenant meanwhile, unpark; three times."""
-    target = Target(tools)
+    target = tools.target()
     yield {"up": target.up, "gpu": tools.gpu(target), "answer": target.ask()}
     for turn in range(3):
         yield {"park": tools.move("park", target), "gpu": tools.gpu(target)}
         if not turn:
-            other = Target(tools, device=tools.unit)
+            other = tools.target(device=tools.unit)
             yield {"second tenant": other.ask(), "gpu": tools.gpu(target, other)}
             other.kill()
         yield {"unpark": tools.move("unpark", target), "gpu": tools.gpu(target)}
@@ -294,7 +53,7 @@ def case_round_trip(tools: Tools) -> Iterator[Any]:
 
 def case_held(tools: Tools) -> Iterator[Any]:
     """A call made while parked waits, and is answered after."""
-    target = Target(tools)
+    target = tools.target()
     yield tools.move("park", target)
     yield {"asked while parked": target.ask(1)}
     yield tools.move("unpark", target)
@@ -303,7 +62,7 @@ def case_held(tools: Tools) -> Iterator[Any]:
 
 def case_steps(tools: Tools) -> Iterator[Any]:
     """A process for each step; then each half way, finished by the product."""
-    target = Target(tools)
+    target = tools.target()
     yield tools.steps(target.pid, "state", "lock", "state", "checkpoint", "state")
     yield tools.steps(target.pid, "restore", "state", "unlock", "state")
     yield {"answer": target.ask()}
@@ -331,7 +90,7 @@ def case_no_context(tools: Tools) -> Iterator[Any]:
 
 def case_boost(tools: Tools) -> Iterator[Any]:
     """With CUDA_DISABLE_PERF_BOOST, as the product starts its engines."""
-    target = Target(tools, env={"CUDA_DISABLE_PERF_BOOST": "1"})
+    target = tools.target(env={"CUDA_DISABLE_PERF_BOOST": "1"})
     yield tools.move("park", target)
     yield tools.move("unpark", target)
     yield {"answer": target.ask()}
@@ -346,13 +105,13 @@ def case_kill_parked(tools: Tools) -> Iterator[Any]:
         ("running", []),
         ("restored", ["park", "unpark"]),
     ):
-        target = Target(tools)
+        target = tools.target()
         moved = [tools.move(verb, target)["means"] for verb in verbs]
         locked = tools.steps(target.pid, "lock") if state == "locked" else None
         was = tools.gpu(target)
         end = target.kill()
         yield {state: moved or locked, "was": was, "kill": end, "gpu": settled(tools)}
-    target = Target(tools)
+    target = tools.target()
     yield {"a context after all that": target.ask()}
 
 
@@ -380,7 +139,7 @@ def case_users(tools: Tools) -> Iterator[Any]:
         if prefix and not shutil.which(prefix[0]):
             yield {title: "skipped: no setpriv"}
             continue
-        target = Target(tools, device=tools.unit // 4, uid=owner)
+        target = tools.target(device=tools.unit // 4, uid=owner)
         parked = tools.move("park", target, uid=mover, prefix=prefix)
         yield {title: parked, "gpu": tools.gpu(target)}
         unparked = tools.move("unpark", target, uid=mover, prefix=prefix)
@@ -391,7 +150,7 @@ def case_users(tools: Tools) -> Iterator[Any]:
 
 def case_two(tools: Tools) -> Iterator[Any]:
     """Two processes in one go."""
-    targets = [Target(tools), Target(tools)]
+    targets = [tools.target(), tools.target()]
     yield {"park": tools.move("park", *targets), "gpu": tools.gpu(*targets)}
     yield {"unpark": tools.move("unpark", *targets), "answers": [t.ask() for t in targets]}
 
@@ -409,7 +168,7 @@ def case_pinned_bytes(tools: Tools) -> Iterator[Any]:
 
 
 def sized(tools: Tools, *, device: int, pinned: int = 0) -> Iterator[Any]:
-    target = Target(tools, device=device, pinned=pinned)
+    target = tools.target(device=device, pinned=pinned)
     for _ in range(2):
         parked, seen = tools.move("park", target), tools.gpu(target)
         unparked = tools.move("unpark", target)
@@ -427,9 +186,9 @@ def sized(tools: Tools, *, device: int, pinned: int = 0) -> Iterator[Any]:
 
 def case_no_room(tools: Tools) -> Iterator[Any]:
     """Another tenant has taken the memory: what restore says, and whether it can be had after."""
-    target = Target(tools, device=4 * tools.unit)
+    target = tools.target(device=4 * tools.unit)
     yield tools.move("park", target)
-    other = Target(tools, device=-2 * tools.unit)
+    other = tools.target(device=-2 * tools.unit)
     yield {"while it is full": tools.move("unpark", target), "gpu": tools.gpu(target, other)}
     other.kill()
     yield {"when it is free": tools.move("unpark", target), "gpu": settled(tools, target)}
@@ -441,7 +200,7 @@ def case_torch(tools: Tools) -> Iterator[Any]:
     if importlib.util.find_spec("torch") is None:
         yield "skipped: no torch"
         return
-    target = Target(tools, device=4 * tools.unit, pinned=tools.unit, script=TORCH)
+    target = tools.target(device=4 * tools.unit, pinned=tools.unit, script=TORCH)
     for _ in range(2):
         yield {"park": tools.move("park", target), "gpu": tools.gpu(target)}
         yield {"unpark": tools.move("unpark", target), "answer": target.ask()}
@@ -450,7 +209,7 @@ def case_torch(tools: Tools) -> Iterator[Any]:
 def case_kill_mover(tools: Tools) -> Iterator[Any]:
     """SIGKILL drivers/checkpoint.py in mid-call: what state that leaves, and if it goes on."""
     for verb, step in (("park", "checkpoint"), ("unpark", "restore")):
-        target = Target(tools, device=16 * tools.unit)
+        target = tools.target(device=16 * tools.unit)
         if verb == "unpark":
             yield tools.move("park", target)
         yield {f"killed 0.2 s into {step}": tools.move(verb, target, kill_in=f'"{step}"')}
@@ -480,6 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=140.0)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="CASE")
     parser.add_argument("--out", type=Path, help="file that gets the lines too")
     options = parser.parse_args()
     began = time.perf_counter()
@@ -489,11 +249,13 @@ def main() -> None:
     print_line(case="machine", **machine())
     for case in CASES:
         name = case.__name__.removeprefix("case_")
+        if options.only and name not in options.only:
+            continue
         if time.perf_counter() - began > options.seconds:
             print_line(case=name, skipped="no time left")
             continue
         print_line(case=name, what=(case.__doc__ or "").strip())
-        run(case, name, tools, min(40.0, options.seconds + 5 - (time.perf_counter() - began)))
+        run(case, name, tools, min(60.0, options.seconds + 5 - (time.perf_counter() - began)))
     shutil.rmtree(tools.place)
     print_line(case="end", s=round(time.perf_counter() - began, 1))
 
@@ -542,75 +304,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def means(verb: Any, said: bytes, ending: tuple[int | None, str]) -> str:
-    """What the product would raise."""
-    try:
-        judge(verb, said, ending)
-    except DriverError as error:
-        return f"{type(error).__name__}: {error}"
-    return "ok"
-
-
 def settled(tools: Tools, *targets: Target) -> dict[str, Any]:
     """The GPU a second later: the driver tidies up after the process."""
     time.sleep(1)
     return tools.gpu(*targets)
-
-
-def nvidia_smi(query: str) -> list[list[int]]:
-    command = ["nvidia-smi", f"--query-{query}", "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    rows = [row.split(",") for row in done.stdout.splitlines()]
-    return [[int(field) if field.strip().isdecimal() else 0 for field in row] for row in rows]
-
-
-def device_files(pid: int) -> dict[str, int] | str:
-    """How many descriptors it has of each device file of the driver's."""
-    counts: dict[str, int] = {}
-    try:
-        for fd in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                at = str(fd.readlink())
-                if at.startswith("/dev/nvidia"):
-                    counts[at] = counts.get(at, 0) + 1
-    except OSError as error:
-        return str(error.strerror)
-    return counts
-
-
-def rss_mb(pid: int) -> int | None:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) // 1000
-    return None
-
-
-def stat_of(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return "gone"
-
-
-def identity(uid: int) -> dict[str, Any]:
-    """Arguments of Popen by which a process becomes that user's; 0: stays as we are."""
-    return {"user": uid, "group": uid, "extra_groups": []} if uid else {}
-
-
-def python_for(uid: int) -> str:
-    """An interpreter that this user may run: ours may be in somebody's home."""
-    for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(
-                [python, "-I", "-S", "-c", "import ctypes, json"],
-                check=True,
-                timeout=10,
-                capture_output=True,
-                cwd="/",
-                **identity(uid),
-            )
-            return python
-    raise RuntimeError("no Python that another user may run")
 
 
 class Printer:
