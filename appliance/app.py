@@ -241,6 +241,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
         from drivers.fake import FakeEngine
 
         return FakeEngine(start_s=1.0, token_s=0.02, lacks={"park": "there is no GPU to leave"})
+    from drivers.power_client import find_checkpointer
     from drivers.vllm import VllmEngine
     from drivers.vllm_settings import Settings
 
@@ -283,6 +284,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
         stall_timeout_s=settings.stall_timeout_s,
         sleep_level=0 if "sleep" in chosen.without else settings.sleep_level,
         warm_host="host" not in chosen.without,
+        checkpointer=None if "park" in chosen.without else find_checkpointer(),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drivers.checkpoint import LIMIT_S, PATIENCE_S
-from drivers.checkpointer import Verb, judge
+from drivers.checkpointer import Checkpointer, Direct, Verb, judge, why_not
 from drivers.errors import NotPermitted, Refused, Unresponsive
 
 SOCKET = Path("/run/wattnap-power.sock")
@@ -44,3 +44,13 @@ class Power:
         if "refused" in said:
             raise NotPermitted("wattnap-power", said["refused"])
         judge(verb, said["said"].encode(), (said["status"], ""))
+
+
+def find_checkpointer() -> Checkpointer | None:
+    """What parks engines here: the helper, where there is one, else our own right to do it.
+
+    None where nothing can: drivers.checkpointer.why_not says why.
+    """
+    if why_not():
+        return None
+    return Power() if SOCKET.is_socket() else Direct()
