@@ -36,9 +36,7 @@ def warm_place() -> Iterator[Path]:
         yield Path(place)
 
 
-SETTINGS = Settings(
-    max_model_len=2000, kv_cache_bytes=16 << 20, max_num_seqs=4, enforce_eager=True
-)
+SETTINGS = Settings(max_model_len=2000, kv_cache_bytes=16 << 20, max_num_seqs=4, enforce_eager=True)
 
 
 def make_vllm(
