@@ -228,6 +228,11 @@ class Intake:
             "running": load.running,
             "expected_wake_s": round(self._supervisor.expected_wake_s, 1),
             "failure": self._supervisor.moves.failure,
+            "lacks": {
+                ledger.word(depth): why
+                for depth in Depth
+                if (why := self._supervisor.moves.rungs.lacks(depth))
+            },
             "retry_at": self._supervisor.retries.due_at,
             "smaller": list(self._supervisor.moves.smaller),
             "set_aside": str(self._store.set_aside) if self._store.set_aside else None,

@@ -17,7 +17,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ async def latencies(made: Rig, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measured(
-    work: Callable[[Rig, argparse.Namespace], Awaitable[dict[str, Any]]],
+    work: Callable[[Rig, argparse.Namespace], Coroutine[None, None, dict[str, Any]]],
     options: argparse.Namespace,
     *switches: str,
 ) -> dict[str, Any]:

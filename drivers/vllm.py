@@ -27,6 +27,7 @@ from drivers.errors import (
     Refused,
     Unresponsive,
 )
+from drivers.probe import probe
 from drivers.process import Child
 from drivers.protocols import EngineFacts, Reply, Rest
 from drivers.tenants import NvmlTenants, Tenants
@@ -34,6 +35,7 @@ from drivers.upstream import Upstream
 from drivers.vllm_command import READY_LINE, environment, flags_for, last_words, shows_progress
 from drivers.vllm_fit import Fit, key_of
 from drivers.vllm_home import Home
+from drivers.vllm_identity import identity
 from drivers.vllm_park import Park, why_not_park
 from drivers.vllm_rest import Sleep, SleepLevel, sleep_flags, why_not
 from drivers.vllm_settings import Settings, flags_of, variables_of
@@ -268,10 +270,22 @@ class VllmEngine:
         pids = (child.pid, *child.others)
         return EngineFacts(
             kind="vllm",
+            identity=await self._identity(install, flags),
             version=install.version,
             pids=pids,
             flags=tuple(flags),
             smaller=self._fit.smaller,
+        )
+
+    async def _identity(self, install: Install, flags: list[str]) -> str:
+        return await asyncio.to_thread(
+            lambda: identity(
+                model=self._named_model(),
+                install=install,
+                flags=flags,
+                env=self._env,
+                machine=probe(),
+            )
         )
 
     async def _learn_to_sleep(self, upstream: Upstream, sleepless: str) -> None:

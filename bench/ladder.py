@@ -1,0 +1,256 @@
+"""Every depth of rest on this machine: watts, memory, seconds to the first token and down.
+
+    python -m bench.ladder --model DIR [--phases watts,park,stop,turn,kill] [--cycles 50] …
+
+One daemon over a real engine, driven through its socket. What the engine does not
+offer is left out, and why is said. Watts are NVML's energy counter over `--over`
+seconds, `--settle` seconds after the last move; the floor is measured before and
+after. Prints a line of JSON for each phase, as it ends, and one for the whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from appliance.socket_client import Daemon
+from bench.daemon import Running, add_engine_options, daemon
+from bench.rig import machine, report
+
+PHASES = ("watts", "park", "stop", "turn", "kill")
+MB = 1 << 20
+
+
+class Gpu:
+    """NVML's view; without one, nothing is known."""
+
+    def __init__(self) -> None:
+        self._device: Any = None  # an opaque handle
+        with contextlib.suppress(Exception):
+            import pynvml
+
+            pynvml.nvmlInit()
+            self._nvml, self._device = pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+
+    def watts(self, over_s: float) -> float | None:
+        """Mean over so many seconds, by the counter."""
+        if self._device is None:
+            return None
+        began_s, began_mj = self._count()
+        time.sleep(over_s)
+        ended_s, ended_mj = self._count()
+        return round((ended_mj - began_mj) / 1000 / (ended_s - began_s), 2)
+
+    def _count(self) -> tuple[float, int]:
+        return time.monotonic(), self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._device)
+
+    def held_mb(self) -> int | None:
+        if self._device is None:
+            return None
+        return int(self._nvml.nvmlDeviceGetMemoryInfo(self._device).used // MB)
+
+
+def below(made: Running) -> list[psutil.Process]:
+    """All of the engine's processes: guards, host, server, core."""
+    return psutil.Process(made.process.pid).children(recursive=True)
+
+
+def ram_mb(made: Running) -> dict[str, int]:
+    """Proportional set size of what is held for the engine, by process."""
+    held: dict[str, int] = {}
+    for process in below(made):
+        with contextlib.suppress(psutil.Error):
+            name = process.name()[:15]
+            held[name] = held.get(name, 0) + process.memory_full_info().pss // MB
+    return held
+
+
+def spread(seconds: list[float]) -> dict[str, Any]:
+    return {
+        "p50_s": round(statistics.median(seconds), 3),
+        "min_s": round(min(seconds), 3),
+        "max_s": round(max(seconds), 3),
+        "n": len(seconds),
+    }
+
+
+class Ladder:
+    """The phases, each of which leaves the engine awake."""
+
+    def __init__(self, made: Running, options: argparse.Namespace) -> None:
+        self.made, self.options, self.gpu = made, options, Gpu()
+        self.empty_mb = self.gpu.held_mb()
+
+    def offers(self, depth: str) -> bool:
+        return not self.made.status()["lacks"].get(depth)
+
+    def first(self) -> float:
+        return float(self.made.ask("Hello", 4)["first_s"])
+
+    def settled_w(self) -> float | None:
+        time.sleep(self.options.settle)
+        return self.gpu.watts(self.options.over)
+
+    def watts(self) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        self.made.rest("off")
+        told["floor_before_w"] = self.settled_w()
+        told["off_to_first_token_s"] = self.first()
+        told["awake_idle_w"], told["awake_mb"] = self.settled_w(), self.gpu.held_mb()
+        for depth in ("light", "parked", "stopped"):
+            if self.offers(depth):
+                self.made.rest(depth)
+                told[f"{depth}_w"] = self.settled_w()
+                told[f"{depth}_gpu_mb"], told[f"{depth}_ram_mb"] = (
+                    self.gpu.held_mb(),
+                    ram_mb(self.made),
+                )
+                self.first()
+        self.made.rest("off")
+        told["floor_after_w"], told["floor_mb"] = self.settled_w(), self.gpu.held_mb()
+        self.first()
+        return told
+
+    def park(self) -> dict[str, Any]:
+        """Cycles of the deepest sleep that is offered."""
+        depth = "parked" if self.offers("parked") else "light"
+        if not self.offers(depth):
+            return {"lacks": self.made.status()["lacks"]}
+        down, up, ram, held = [], [], [], []
+        for _ in range(self.options.cycles):
+            down.append(self.made.rest(depth))
+            held.append(self.gpu.held_mb())
+            ram.append(sum(ram_mb(self.made).values()))
+            up.append(self.first())
+        rows = self.made.rows(
+            "SELECT outcome, seconds, error FROM ledger_transition"
+            f" WHERE to_depth = 'awake' AND from_depth = '{depth}'"
+        )
+        wakes = [row["seconds"] for row in rows]
+        return {
+            "depth": depth,
+            "to_first_token": spread(up),
+            "down": spread(down),
+            "wake_with_check": spread(wakes),
+            "failed": [row for row in rows if row["outcome"] != "ok"],
+            "ram_mb": ram,
+            "gpu_mb": held,
+            "each_to_first_token_s": [round(s, 3) for s in up],
+        }
+
+    def stop(self) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        for depth in ("stopped", "off"):
+            if self.offers(depth):
+                took = []
+                for _ in range(self.options.stops if depth == "stopped" else 1):
+                    self.made.rest(depth)
+                    took.append(self.first())
+                told[f"{depth}_to_first_token"] = spread(took)
+        return told
+
+    def turn(self) -> dict[str, Any]:
+        """Prompts that come while it is on its way down."""
+        took = []
+        for delay_s in (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8):
+            with Daemon(self.made.socket) as connection:
+                list(connection.call("rest"))
+            time.sleep(delay_s)
+            took.append(self.first())
+            time.sleep(0.5)
+        return {"served_in": spread(took), "each_s": [round(s, 3) for s in took]}
+
+    def kill(self) -> dict[str, Any]:
+        """SIGKILL of the server and of its core, in each depth: all goes, and it serves again."""
+        told: dict[str, Any] = {}
+        for depth in ("awake", "light", "parked"):
+            if depth != "awake" and not self.offers(depth):
+                continue
+            for victim in ("server", "core"):
+                self.first()
+                pids = self.made.status()["pids"]
+                if depth != "awake":
+                    self.made.rest(depth)
+                chosen = pids[0] if victim == "server" else pids[-1]
+                psutil.Process(chosen).send_signal(signal.SIGKILL)
+                began_s = time.monotonic()
+                while any(psutil.pid_exists(pid) for pid in pids):
+                    if time.monotonic() > began_s + 30:
+                        break
+                    time.sleep(0.05)
+                left = [pid for pid in pids if psutil.pid_exists(pid)]
+                gone_s = time.monotonic() - began_s
+                told[f"{victim} in {depth}"] = {
+                    "left": left,
+                    "gone_s": round(gone_s, 2),
+                    "gpu_mb": self.gpu.held_mb(),
+                    "serves_again_s": round(self.first(), 2),
+                }
+        return told
+
+
+def daemon_killed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """SIGKILL of the daemon in each depth: all of it goes, and the memory comes back."""
+    told: dict[str, Any] = {}
+    for depth in ("awake", "parked", "stopped"):
+        gpu = Gpu()
+        with daemon(folder / f"killed-{depth}", options) as made:
+            ladder = Ladder(made, options)
+            ladder.first()
+            if depth != "awake":
+                if not ladder.offers(depth):
+                    continue
+                made.rest(depth)
+            processes = below(made)
+            made.process.kill()
+            _, left = psutil.wait_procs(processes, timeout=15)
+        told[f"daemon in {depth}"] = {
+            "left": [" ".join(p.cmdline())[:80] for p in left],
+            "of": len(processes),
+            "gpu_mb": gpu.held_mb(),
+        }
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_engine_options(parser)
+    parser.add_argument("--phases", default=",".join(PHASES))
+    parser.add_argument("--cycles", type=int, default=20)
+    parser.add_argument("--stops", type=int, default=5)
+    parser.add_argument("--settle", type=float, default=30.0)
+    parser.add_argument("--over", type=float, default=60.0)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="ladder"))
+    result: dict[str, Any] = {"bench": "ladder", "machine": machine()}
+    with daemon(folder, options) as made:
+        ladder = Ladder(made, options)
+        result["first_start_s"] = round(ladder.first(), 2)
+        result |= {k: made.status()[k] for k in ("version", "lacks")}
+        report(result)
+        for phase in options.phases.split(","):
+            began_s = time.monotonic()
+            try:
+                result[phase] = getattr(ladder, phase)()
+            except Exception as error:  # noqa: BLE001 - the other phases are still worth having
+                result[phase] = {"error": repr(error), "log": made.log()[-20:]}
+            report({"phase": phase, "took_s": time.monotonic() - began_s, **result[phase]})
+        result["transitions"] = made.rows(
+            "SELECT from_depth, to_depth, seconds, energy_j, outcome, error FROM ledger_transition"
+        )
+        result["warnings"] = [line for line in made.log() if "WARN" in line or "ERROR" in line]
+    if "kill" in options.phases:
+        result["daemon_killed"] = daemon_killed(folder, options)
+    report(result)
+
+
+if __name__ == "__main__":
+    main()
