@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from appliance.doors import socket_lines as lines
 from appliance.doors.socket_connection import Connection
 from appliance.doors.unix_listener import find_inherited, listening
 from appliance.errors import InboxFull
+
+log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 200
 STALLED_S = 30.0
@@ -89,6 +92,8 @@ class SocketDoor:
                     stalled_s=self._stalled_s,
                 )
                 await connection.serve()
+        except Exception:  # a mistake of ours in serving one client ends no other's connection
+            log.exception("a client's connection ended in a mistake of ours")
         finally:
             self._open -= 1
             writer.close()

@@ -151,7 +151,8 @@ class Connection:
 
     async def _drop_when_gone(self) -> None:
         """It has said all it wants to say, and may still listen. Ends its calls when it stops."""
-        if self._gone:
+        if self._gone or self._socket.fileno() < 0:  # closed already, as writing to it failed
+            self._drop()
             return
         left = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from appliance.doors.socket import MAX_CONNECTIONS, SocketDoor
-from appliance.doors.socket_connection import MAX_OPS
+from appliance.doors.socket import MAX_CONNECTIONS, STALLED_S, SocketDoor
+from appliance.doors.socket_connection import MAX_OPS, Connection
 from appliance.doors.socket_lines import OPS
 from appliance.errors import ApplianceError, BadRequest, ConfigError, InboxFull, WakeFailed
 from tests.fakes.desk import FakeDesk
@@ -358,6 +358,38 @@ async def test_disconnecting_cancels_a_live_call(desk: FakeDesk, path: Path) -> 
             left = await desk.ended_calls.get()
 
     assert left == "a"
+
+
+async def test_a_connection_that_is_closed_when_its_end_is_read(desk: FakeDesk) -> None:
+    """What was being written to a client that hung up may fail first."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        connection = Connection(
+            reader, writer, desk=desk, max_request_bytes=LIMIT, stalled_s=STALLED_S
+        )
+        desk.gate.clear()
+        serving = asyncio.create_task(connection.serve())
+        theirs.sendall(b'{"op":"ask","request":"hi"}\n')
+        while not desk.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        writer.transport.abort()
+        async with asyncio.timeout(1):
+            await serving
+
+
+async def test_a_mistake_of_ours_ends_one_connection(
+    desk: FakeDesk, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others go on, and so does the door."""
+    async with serving(path, desk), connected(path) as other:
+        async with connected(path) as client:
+            desk.fail_next = RuntimeError("a mistake")  # type: ignore[assignment]
+            await client.send({"op": "ask", "request": "hi"})
+            assert await client.ended()
+        await other.send({"op": "ask", "request": "hi"})
+        assert (await other.until("answer"))[-1]["answer"]["text"] == "hi"
+    assert "RuntimeError: a mistake" in caplog.text
 
 
 async def test_disconnecting_cancels_nothing_submitted(desk: FakeDesk, path: Path) -> None:
