@@ -58,9 +58,9 @@ class Idleness:
         return self._policy.plan(self.ladder, now)
 
     @property
-    def never_rests(self) -> bool:
-        """The policy would have it awake all the time."""
-        return self.plan()[-1].depth is Depth.AWAKE
+    def resting(self) -> Depth:
+        """Where the policy would have it in the end; AWAKE: it never rests."""
+        return self.plan()[-1].depth
 
     def _minute_of_week(self) -> int:
         local = self._clock.utc().astimezone()

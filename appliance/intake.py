@@ -205,7 +205,8 @@ class Intake:
             rung.depth for rung in self._supervisor.idleness.ladder if rung.depth is not Depth.AWAKE
         ]
         if depth is None:
-            self._supervisor.rest(offered[-1])
+            wanted = self._supervisor.idleness.resting
+            self._supervisor.rest(offered[-1] if wanted is Depth.AWAKE else wanted)
             return
         for rung in offered:
             if ledger.word(rung) == depth:

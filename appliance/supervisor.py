@@ -24,7 +24,7 @@ from appliance.errors import ApplianceError, Expired, GaveUp, Interrupted, WakeF
 from appliance.idleness import Idleness
 from appliance.journal import Journal
 from appliance.ladder import Rungs
-from appliance.moves import Moves
+from appliance.moves import SLEEPING, Moves
 from appliance.notices import ApplianceChanged, Notices
 from appliance.retries import Retries
 from appliance.roster import Entry, Roster
@@ -322,7 +322,8 @@ class Supervisor:
             await self.moves.climb(depth, cause)
         except DriverError as error:
             pause_s = self.retries.blame(error)
-            if not isinstance(error, OutOfMemory):
+            # One that did not come back from sleep may well start, and that is tried next.
+            if depth not in SLEEPING and not isinstance(error, OutOfMemory):
                 self._fail_live(str(error), pause_s)
             return lc.Broke()
         if self._watch is None:
@@ -366,7 +367,7 @@ class Supervisor:
         await self.retries.wait()
         if not self._roster:
             await self.moves.dismiss()
-        return lc.RetryDue(wanted=self.idleness.never_rests)
+        return lc.RetryDue(wanted=self.idleness.resting is Depth.AWAKE)
 
     def _fail_live(self, reason: str, pause_s: float) -> None:
         """Who waits at an open connection is told at once; durable requests are kept."""

@@ -65,7 +65,7 @@ def rest(config: Config, json_: bool, depth: str | None) -> None:
     """Let the engine rest as soon as nothing waits or runs.
 
     DEPTH is how deep: light, parked, stopped or off, where this machine offers
-    it; without it, as deep as it goes.
+    it; without it, where the policy lets it rest in the end.
 
     \b
     wattnap rest

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from appliance.canary import PROMPT
+from appliance.desk import Answer
 from appliance.errors import BadRequest
 from appliance.lifecycle import State
+from drivers.errors import Died
 from drivers.fake import FakeEngine
 from policies.ladder import Depth
 from tests.benches import IDLE_S, Bench, bench
@@ -54,6 +57,36 @@ async def test_each_depth_and_back(tmp_path: Path, depth: Depth, asked: list[str
         ((edges,),) = before
         assert (await moves(b))[edges:] == [(depth.name.lower(), "awake", "ok")]
         assert set((await b.states()).values()) == {"done"}
+
+
+async def test_rest_leads_where_the_policy_rests(tmp_path: Path) -> None:
+    """Unless another depth is named: a wish to rest now is none to wake slowly."""
+    async with bench(tmp_path, lacks={}) as b:
+        await b.send("hello")
+        b.intake.rest()
+        await b.quiet()
+        assert b.where == (State.ASLEEP, Depth.PARKED)
+
+
+@pytest.mark.parametrize("depth", [Depth.LIGHT, Depth.PARKED])
+async def test_who_waits_at_a_connection_outlives_a_failed_wake(
+    tmp_path: Path, depth: Depth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What did not come back from sleep is started anew, and that one serves the call."""
+    async with bench(tmp_path, lacks={}) as b:
+        await rested(b, depth)
+
+        async def wake() -> None:
+            raise Died(b.engine.name, -9, "killed in its sleep")
+
+        monkeypatch.setattr(b.engine, "wake", wake)
+        asked = asyncio.create_task(b.ask("live"))
+        await b.clock.advance(10)
+        *_, answer = await asked
+
+        assert isinstance(answer, Answer)
+        assert b"live" in answer.payload
+        assert (depth.name.lower(), "awake", "failed") in await moves(b)
 
 
 async def test_a_prompt_between_two_edges_turns_it_round(
