@@ -70,6 +70,7 @@ class Running:
     def ask(self, text: str, tokens: int) -> dict[str, Any]:
         """One live answer; `first_s` in it: seconds until its first piece was here."""
         request = {"prompt": text, "max_tokens": tokens, "stream": True, "ignore_eos": True}
+        request |= {"temperature": 0}
         first_s, began_s = None, time.monotonic()
         with Daemon(self.socket) as daemon:
             for event in daemon.call("ask", request=request):

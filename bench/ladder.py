@@ -1,21 +1,24 @@
 """Every depth of rest on this machine: watts, memory, seconds to the first token and down.
 
-    python -m bench.ladder --model DIR [--phases watts,park,stop,turn,kill] [--cycles 50] …
+    python -m bench.ladder --model DIR [--phases watts,park,cold,stop,turn,kill] [--cycles 50] …
 
 One daemon over a real engine, driven through its socket. What the engine does not
 offer is left out, and why is said. Watts are NVML's energy counter over `--over`
-seconds, `--settle` seconds after the last move; the floor is measured before and
-after. Prints a line of JSON for each phase, as it ends, and one for the whole.
+seconds, `--settle` seconds after the last move (in LIGHT and STOPPED a third of both);
+the floor is measured before and after. Prints a line of JSON for each phase, as it ends,
+and one for the whole.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from appliance.socket_client import Daemon
 from bench.daemon import Running, add_engine_options, daemon
 from bench.rig import machine, report
 
-PHASES = ("watts", "park", "stop", "turn", "kill")
+PHASES = ("watts", "park", "cold", "stop", "turn", "kill")
 MB = 1 << 20
 
 
@@ -73,6 +76,28 @@ def ram_mb(made: Running) -> dict[str, int]:
     return held
 
 
+def slope(values: Sequence[float], after: int = 5) -> dict[str, float] | None:
+    """Of a line through all values but the first ones, and its standard error; per value."""
+    kept = values[after:]
+    if len(kept) < 3:
+        return None
+    turns = range(len(kept))
+    per_turn, offset = statistics.linear_regression(turns, kept)
+    left = sum((v - offset - per_turn * n) ** 2 for n, v in zip(turns, kept, strict=True))
+    error = (left / (len(kept) - 2) / sum((n - statistics.mean(turns)) ** 2 for n in turns)) ** 0.5
+    return {"per_cycle": round(per_turn, 3), "standard_error": round(error, 3)}
+
+
+def forget(folder: Path) -> int:
+    """Drop the files below it from the page cache: bytes."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    for file in files:
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return sum(file.stat().st_size for file in files)
+
+
 def spread(seconds: list[float]) -> dict[str, Any]:
     return {
         "p50_s": round(statistics.median(seconds), 3),
@@ -87,17 +112,20 @@ class Ladder:
 
     def __init__(self, made: Running, options: argparse.Namespace) -> None:
         self.made, self.options, self.gpu = made, options, Gpu()
-        self.empty_mb = self.gpu.held_mb()
+        self.said: set[str] = set()
 
     def offers(self, depth: str) -> bool:
         return not self.made.status()["lacks"].get(depth)
 
     def first(self) -> float:
-        return float(self.made.ask("Hello", 4)["first_s"])
+        """Seconds to the first token of a prompt; `said` collects the answers."""
+        answer = self.made.ask("Hello", 8)
+        self.said.add(answer["text"])
+        return float(answer["first_s"])
 
-    def settled_w(self) -> float | None:
-        time.sleep(self.options.settle)
-        return self.gpu.watts(self.options.over)
+    def settled_w(self, share: float = 1.0) -> float | None:
+        time.sleep(self.options.settle * share)
+        return self.gpu.watts(self.options.over * share)
 
     def watts(self) -> dict[str, Any]:
         told: dict[str, Any] = {}
@@ -108,7 +136,7 @@ class Ladder:
         for depth in ("light", "parked", "stopped"):
             if self.offers(depth):
                 self.made.rest(depth)
-                told[f"{depth}_w"] = self.settled_w()
+                told[f"{depth}_w"] = self.settled_w(1.0 if depth == "parked" else 1 / 3)
                 told[f"{depth}_gpu_mb"], told[f"{depth}_ram_mb"] = (
                     self.gpu.held_mb(),
                     ram_mb(self.made),
@@ -125,6 +153,7 @@ class Ladder:
         if not self.offers(depth):
             return {"lacks": self.made.status()["lacks"]}
         down, up, ram, held = [], [], [], []
+        self.said.clear()
         for _ in range(self.options.cycles):
             down.append(self.made.rest(depth))
             held.append(self.gpu.held_mb())
@@ -141,10 +170,27 @@ class Ladder:
             "down": spread(down),
             "wake_with_check": spread(wakes),
             "failed": [row for row in rows if row["outcome"] != "ok"],
+            "different_answers": len(self.said),
+            "ram_mb_slope": slope(ram),
             "ram_mb": ram,
             "gpu_mb": held,
             "each_to_first_token_s": [round(s, 3) for s in up],
         }
+
+    def cold(self) -> dict[str, Any]:
+        """From where `park` rests, with model and image gone from the page cache."""
+        depth = "parked" if self.offers("parked") else "light"
+        if not self.offers(depth):
+            return {"lacks": self.made.status()["lacks"]}
+        folders = [self.made.folder / "cache", Path(self.options.model)]
+        if self.options.cache:
+            folders[0] = Path(self.options.cache)
+        took, size = [], 0
+        for _ in range(2):
+            self.made.rest(depth)
+            size = sum(forget(folder) for folder in folders)
+            took.append(self.first())
+        return {"depth": depth, "to_first_token": spread(took), "forgotten_mb": size // MB}
 
     def stop(self) -> dict[str, Any]:
         told: dict[str, Any] = {}
