@@ -29,7 +29,8 @@ class FakeEngine:
 
     One word is one token. `fail_next` makes the next start, sleep, wake or
     request raise it, once. `start_s` and `token_s` pass in `sleep`, so that a
-    fake clock can stand behind them.
+    fake clock can stand behind them. `recipe`: what it is made for; "": nothing that
+    would have to be prepared. It lacks something until it has slept `to_prepare` times.
     """
 
     POISON = "poison"
@@ -44,6 +45,8 @@ class FakeEngine:
         lacks: Mapping[Rest, str] | None = None,
         start_s: float = 0.0,
         token_s: float = 0.0,
+        recipe: str = "",
+        to_prepare: int = 1,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name = name
@@ -56,11 +59,16 @@ class FakeEngine:
         """The bodies of the requests it took, in order."""
         self.calls: list[str] = []
         """What was asked of it: "start", "sleep", "park", "wake", "stop", "dismiss"."""
+        self._recipe = recipe
+        self._to_prepare = to_prepare
         self._sleep = sleep
         self._state = "stopped"
         self._status = 0
         self._dead = asyncio.Event()
         self._ended = asyncio.Event()  # of the present life, by death or by stop()
+
+    async def recipe(self) -> str:
+        return self._recipe
 
     async def start(self) -> EngineFacts:
         self.calls.append("start")
@@ -72,10 +80,12 @@ class FakeEngine:
             self._state = "awake"
         return EngineFacts(kind="fake", identity="fake", version="0")
 
-    async def sleep(self) -> None:
+    async def sleep(self) -> str:
         if self.running and "sleep" not in self.lacks:
             raise Refused(self.name, "asked to sleep while it serves")
         self._rest("sleep", to="asleep")
+        self._to_prepare = max(0, self._to_prepare - 1)
+        return f"{self._to_prepare} to prepare" if self._to_prepare else ""
 
     async def park(self) -> None:
         if self._state == "awake":

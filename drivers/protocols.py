@@ -65,6 +65,17 @@ class Engine(Protocol):
     """Ways to rest that it does not offer, and why: words for people. May change while
     it lives, for example when a warm host could not be had."""
 
+    async def recipe(self) -> str:
+        """A digest of all that its start prepares for, known without starting it.
+
+        The same before, in and after each life and in the next daemon, until what is
+        asked of it changes: model, version, flags, driver; or what was prepared is
+        removed. "": its first start takes no longer than any other.
+
+        Raises as `start` does where that is known beforehand.
+        """
+        ...
+
     async def start(self) -> EngineFacts:
         """Start the process and wait until it can serve. Idempotent.
 
@@ -81,8 +92,11 @@ class Engine(Protocol):
         """
         ...
 
-    async def sleep(self) -> None:
+    async def sleep(self) -> str:
         """Put it to sleep. Only when it is idle: some engines abort what runs.
+
+        Returns what it still lacks to wake as quickly as it can, in words for people;
+        "" if nothing. Other words after another sleep: it got on with it.
 
         Raises:
             NotSupported: it cannot; nothing has changed.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -22,30 +21,25 @@ from drivers.errors import (
     Died,
     DriverError,
     NotPermitted,
-    NotPresent,
     NotSupported,
     Refused,
     Unresponsive,
 )
-from drivers.probe import probe
 from drivers.process import Child
 from drivers.protocols import EngineFacts, Reply, Rest
 from drivers.tenants import NvmlTenants, Tenants
 from drivers.upstream import Upstream
-from drivers.vllm_command import READY_LINE, environment, flags_for, last_words, shows_progress
-from drivers.vllm_fit import Fit, key_of
+from drivers.vllm_command import READY_LINE, last_words, shows_progress
+from drivers.vllm_fit import Fit
 from drivers.vllm_home import Home
-from drivers.vllm_identity import identity
+from drivers.vllm_order import Order, Orders, versions
 from drivers.vllm_park import Park, why_not_park
-from drivers.vllm_rest import Sleep, SleepLevel, sleep_flags, why_not
-from drivers.vllm_settings import Settings, flags_of, variables_of
-from drivers.vllm_versions import Install, Row, Versions, row_for
+from drivers.vllm_rest import Sleep, SleepLevel
+from drivers.vllm_settings import Settings
 from drivers.warm_host import Start, WarmHost
 
 NOTICE_S = 2.0
 """How long a broken connection waits for the news that the engine has died."""
-
-versions = Versions()
 
 
 class VllmEngine:
@@ -105,16 +99,26 @@ class VllmEngine:
             **({"park": why} if (why := why_not_park(device, sleep_level, checkpointer)) else {}),
             **({} if warm_host else {"host": "warm_host is off"}),
         }
-        self._python = python.absolute()
-        self._model = model
         self._served_name = served_name
         self._home = Home(runtime_dir)
-        self._cache_dir = cache_dir
-        self._device = device
-        self._args = args
-        self._env = env or {}
-        self._settings = settings or Settings()
-        self._fit = Fit(cache_dir / f"fit-{served_name}.json", self._settings, args)
+        self._orders = Orders(
+            name=name,
+            python=python.absolute(),
+            model=model,
+            served_name=served_name,
+            home=self._home,
+            cache_dir=cache_dir,
+            device=device,
+            args=args,
+            env=env or {},
+            settings=settings or Settings(),
+            sleep_level=sleep_level,
+            start_timeout_s=start_timeout_s,
+            stop_timeout_s=stop_timeout_s,
+            launch=launch,
+        )
+        self._fit = Fit(cache_dir / f"fit-{served_name}.json", self._orders.settings, args)
+        self._image = cache_dir.absolute() / "images" / served_name
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._stall_timeout_s = stall_timeout_s
@@ -122,9 +126,9 @@ class VllmEngine:
         self._sleep_timeout_s = sleep_timeout_s
         self._wake_timeout_s = wake_timeout_s
         self._park = Park(name, checkpointer, tenants or NvmlTenants()) if checkpointer else None
-        self._launch = launch
+        imports = "none" if launch else device
         self._host = (
-            WarmHost(name, python=self._python, device="none" if launch else device, model=model)
+            WarmHost(name, python=self._orders.python, device=imports, model=model)
             if warm_host
             else None
         )
@@ -136,6 +140,9 @@ class VllmEngine:
         self._death = (0, "no process")  # how the last life ended: status, last words
         self._dead = asyncio.Event()  # and nobody had asked for it
 
+    async def recipe(self) -> str:
+        return await self._orders.recipe()
+
     async def start(self) -> EngineFacts:
         if self._facts is None:
             self._dead.clear()
@@ -146,12 +153,12 @@ class VllmEngine:
                 raise
         return self._facts
 
-    async def sleep(self) -> None:
+    async def sleep(self) -> str:
         if (why := self.lacks.get("sleep")) is not None:
             raise NotSupported(self.name, why)
         self._need_process()
         assert self._sleep is not None
-        await self._sleep.sleep()
+        return await self._sleep.sleep()
 
     async def park(self) -> None:
         if (why := self.lacks.get("park")) is not None:
@@ -215,30 +222,26 @@ class VllmEngine:
     # Starting.
 
     async def _start(self) -> EngineFacts:
-        command, install = await self._command()
+        order = await self._orders.make()
 
         async def launch(start: Start) -> EngineFacts:
             await self._abandon()  # a life that ended by itself, or had no host
-            return await self._live(start, command, install)
+            return await self._live(start, order)
 
         if self._host is None:
             return await launch(Child.start)
         facts = await self._host.start(
             launch,
-            install=(install, versions.stamp(self._python)),
-            env=self._environment(),
+            install=(order.install, versions.stamp(self._orders.python)),
+            env=order.variables,
             within_s=self._start_timeout_s,
         )
         self._lack("host", self._host.lacks)
         return facts
 
-    async def _live(self, start: Start, command: list[str], install: Install) -> EngineFacts:
-        row = row_for(install)
-        sleepless = why_not(self._sleep_level, row, install)
-        fixed = [*self._flags(row), *([] if sleepless else sleep_flags(self._device))]
-        asked = [*fixed, *flags_of(self._settings, row), *self._args]
-        settings = self._fit.begin(await key_of(self._named_model(), install, asked, self._env))
-        flags = [*fixed, *flags_of(settings, row), *self._args]
+    async def _live(self, start: Start, order: Order) -> EngineFacts:
+        settings = self._fit.begin(await order.key(self._orders.settings))
+        flags = order.flags(settings)
         await self._home.make(self.name)
         child = self._child = Child(self.name, on_line=self._hear, on_end=self._end)
         upstream = self._upstream = Upstream(
@@ -249,14 +252,14 @@ class VllmEngine:
             async with asyncio.timeout(self._start_timeout_s):
                 await start(
                     child,
-                    [*command, *flags],
-                    env=variables_of(settings, row) | self._environment(),
+                    [*order.command, *flags],
+                    env=order.environment(settings),
                     directory=self._home.path,
                     grace_s=self._stop_timeout_s,
                     group=f"engine/{self._served_name}",
                 )
                 await self._ready(child, upstream)
-                await self._learn_to_sleep(upstream, sleepless)
+                await self._learn_to_sleep(upstream, order.sleepless)
                 await child.note()
         except TimeoutError as error:
             late = f"not ready within {self._start_timeout_s:.0f} s: {last_words(child.tail)}"
@@ -267,25 +270,13 @@ class VllmEngine:
         if child.ended:
             raise self._fit.failed(self.name, child.tail, child.status or 0)
         self._fit.worked()
-        pids = (child.pid, *child.others)
         return EngineFacts(
             kind="vllm",
-            identity=await self._identity(install, flags),
-            version=install.version,
-            pids=pids,
+            identity=await order.identity(flags),
+            version=order.install.version,
+            pids=(child.pid, *child.others),
             flags=tuple(flags),
             smaller=self._fit.smaller,
-        )
-
-    async def _identity(self, install: Install, flags: list[str]) -> str:
-        return await asyncio.to_thread(
-            lambda: identity(
-                model=self._named_model(),
-                install=install,
-                flags=flags,
-                env=self._env,
-                machine=probe(),
-            )
         )
 
     async def _learn_to_sleep(self, upstream: Upstream, sleepless: str) -> None:
@@ -293,7 +284,7 @@ class VllmEngine:
         sleep = Sleep(
             upstream,
             level=self._sleep_level,
-            image=self._cache_dir.absolute() / "images" / self._served_name,
+            image=self._image,
             sleep_timeout_s=self._sleep_timeout_s,
             wake_timeout_s=self._wake_timeout_s,
         )
@@ -307,47 +298,6 @@ class VllmEngine:
             known: reason for known, reason in self.lacks.items() if known != rest
         }
         self.lacks = {**others, rest: why} if why else others
-
-    @property
-    def _local_model(self) -> bool:
-        return Path(self._model).exists()
-
-    def _named_model(self) -> str:
-        """The model as the server is told; absolute, since it does not work in our folder."""
-        if self._local_model:
-            return str(Path(self._model).absolute())
-        if Path(self._model).is_absolute():
-            raise NotPresent(self.name, f"no model at {self._model}")
-        return self._model
-
-    async def _command(self) -> tuple[list[str], Install]:
-        """The command line up to the model's name."""
-        model = self._named_model()
-        if self._launch is not None:
-            command, version = self._launch
-            return [*command, model], Install("vllm", version)
-        install = await versions.find(self._python, self._env.get("PYTHONPATH", ""))
-        return [str(self._python), *row_for(install).serve, model], install
-
-    def _flags(self, row: Row) -> list[str]:
-        return flags_for(
-            row,
-            socket=self._home.socket,
-            served_name=self._served_name,
-            stop_timeout_s=self._stop_timeout_s,
-        )
-
-    def _environment(self) -> dict[str, str]:
-        return environment(
-            os.environ,
-            python=self._python,
-            home=self._home,
-            cache_dir=self._cache_dir,
-            device=self._device,
-            local_model=self._local_model,
-            start_timeout_s=self._start_timeout_s,
-            extra=self._env,
-        )
 
     async def _ready(self, child: Child, upstream: Upstream) -> None:
         """Return when /health says so.

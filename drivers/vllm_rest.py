@@ -77,6 +77,7 @@ class Sleep:
         self._sleep_timeout_s = sleep_timeout_s
         self._wake_timeout_s = wake_timeout_s
         self._is: Literal["awake", "asleep", "unknown"] = "awake"
+        self._missing = ""
 
     async def check(self) -> str:
         """Ask an engine that has just started why it cannot; "" if it can.
@@ -96,10 +97,10 @@ class Sleep:
             state = "it is asleep" if self._is == "asleep" else "it failed to sleep or to wake"
             raise Unresponsive(self._name, state)
 
-    async def sleep(self) -> None:
+    async def sleep(self) -> str:
         """As Engine.sleep; Refused: requests are running."""
         if self._is == "asleep":
-            return
+            return self._missing
         self.need_awake()
         if self._upstream.busy:
             raise Refused(self._name, "asked to sleep while it serves")
@@ -112,6 +113,8 @@ class Sleep:
             raise Unresponsive(self._name, f"asleep, it freed {freed_bytes} of {pool_bytes} bytes")
         log.debug("%s: asleep: %s", self._name, state)
         self._is = "asleep"
+        self._missing = state.get("image", "")
+        return self._missing
 
     async def wake(self) -> None:
         """As Engine.wake."""

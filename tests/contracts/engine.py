@@ -98,6 +98,16 @@ class EngineContract:
         assert first.pids == second.pids
         assert await answer(engine)
 
+    async def test_its_recipe_is_known_beforehand(self, engine: Engine) -> None:
+        """It is the same before, in and after a life: what has been started has this recipe."""
+        recipes = {await engine.recipe()}
+        await engine.start()
+        recipes.add(await engine.recipe())
+        await engine.stop()
+        recipes.add(await engine.recipe())
+
+        assert len(recipes) == 1
+
     async def test_answer_has_openai_shape(self, engine: Engine) -> None:
         """A chat body gets one choice, a finish reason and usage that adds up."""
         await engine.start()

@@ -176,3 +176,15 @@ async def test_why_it_cannot(
         await engine.wake()
 
         assert await answer(engine)
+
+
+async def test_it_says_what_a_quick_wake_still_lacks(place: Path) -> None:
+    """Other words as long as each sleep gets on with it, none in the end."""
+    async with started(make_engine(place, "--image-sleeps", "3", sleep_level=2)) as engine:
+        said = []
+        for _ in range(4):
+            said.append(await engine.sleep())
+            assert await engine.sleep() == said[-1]
+            await engine.wake()
+
+        assert said == ["2 sleeps are missing", "1 sleeps are missing", "", ""]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -115,7 +116,7 @@ async def test_dies_while_loading(place: Path) -> None:
     """The words of a forked server that fails are its own."""
     async with started(make_engine(place, warm_host=True)) as engine:
         await engine.stop()
-        engine._args = ("--die-at-90",)
+        engine._orders = replace(engine._orders, args=("--die-at-90",))
         with pytest.raises(Died, match="exited with 1: ValueError: too little memory"):
             await engine.start()
 
@@ -302,7 +303,7 @@ async def test_threads_are_no_host(place: Path) -> None:
         "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
     )
     engine = make_engine(place, warm_host=True)
-    engine._env = {"PYTHONPATH": str(place)}
+    engine._orders = replace(engine._orders, env={"PYTHONPATH": str(place)})
     async with started(engine):
         assert await answer(engine)
         assert "1 threads" in engine.lacks["host"]
@@ -314,10 +315,10 @@ async def test_forks_that_fail_alone_are_given_up(place: Path) -> None:
     async with started(engine):
         for _ in range(warm_host.STRIKES):
             await engine.stop()
-            engine._args = ("--start-s", "60")
+            engine._orders = replace(engine._orders, args=("--start-s", "60"))
             with pytest.raises(Unresponsive):
                 await engine.start()
-            engine._args = ()
+            engine._orders = replace(engine._orders, args=())
             await engine.start()  # plainly
 
             assert "a plain one did" in engine.lacks["host"]

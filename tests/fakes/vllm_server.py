@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--middleware", dest="sleeps", help="any: it has ours")
     parser.add_argument("--pool-bytes", type=int, help="of a GPU that it says it uses")
     parser.add_argument("--sleep-s", type=float, default=0, help="time that falling asleep takes")
+    parser.add_argument("--image-sleeps", type=int, default=1, help="until it has an image")
     parser.add_argument("--sleep-fault", choices=FAULTS, help="what goes wrong")
     parser.add_argument("--log", type=Path, help="file that gets a line for each prompt it takes")
     options, _ = parser.parse_known_args()
@@ -146,6 +147,7 @@ class Server:
         self.running = 0
         self.hoard = b""
         self.asleep = False
+        self.image_sleeps = options.image_sleeps
         self.app = web.Application()
         self.app.add_routes(
             [
@@ -188,8 +190,15 @@ class Server:
         self.asleep = self.options.sleep_fault != "insomnia"
         pool_bytes = self.options.pool_bytes
         freed = {"freed_bytes": 0 if self.options.sleep_fault == "hoard" else pool_bytes}
-        image = {"image": request.query["image"] and ""} if request.query["level"] == "2" else {}
-        return self.tell(**image, **freed)
+        return self.tell(**self.image(request), **freed)
+
+    def image(self, request: web.Request) -> dict[str, str]:
+        """What its answer says of the image that it was to make."""
+        if request.query["level"] != "2":
+            return {}
+        assert request.query["image"]
+        self.image_sleeps = max(0, self.image_sleeps - 1)
+        return {"image": f"{self.image_sleeps} sleeps are missing" if self.image_sleeps else ""}
 
     async def wake(self, _: web.Request) -> web.Response:
         fault = self.options.sleep_fault

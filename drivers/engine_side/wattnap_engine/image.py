@@ -87,8 +87,10 @@ class Image:
         for index in changed:
             self._marks.pop(index, None)
         self._spread(bring, changed, regions[0].device)
-        if missing := len(chunks) - len(self._marks):
-            raise Unfit(f"{missing} of {len(chunks)} chunks are not saved after {budget_s:.0f} s")
+        if len(self._marks) < len(chunks):
+            saved = sum(chunks[index].memory.numel() for index in self._marks)
+            whole = sum(region.numel() for region in regions)
+            raise Unfit(f"{saved >> 20} of {whole >> 20} MiB are saved after {budget_s:.0f} s")
         return sum(written)
 
     def load(self, regions: Sequence[torch.Tensor]) -> int:

@@ -12,7 +12,8 @@ JSON; what goes wrong is status 500 and {"error": text}.
 free_bytes   of the device's memory; null on a CPU
 pool_bytes   of it that the engine's allocator has, and that a sleep must free
 freed_bytes  that the device had more of after than before; not on a CPU
-image        why there is no image of the weights, see worker.py; "" if there is one
+image        why there is no image of the weights, see worker.py; "" if there is one. Other
+             words after the next sleep: that one got on with it
 
 Python 3.10 to 3.13, vLLM 0.17 to 0.33, nothing but the standard library.
 """

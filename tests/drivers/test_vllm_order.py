@@ -1,0 +1,107 @@
+"""What an engine is known by before it starts: the recipe that a bake goes by."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivers.errors import NotPresent
+from drivers.vllm import VllmEngine
+from drivers.vllm_settings import Settings
+from tests.drivers.parts import SERVER
+from tests.drivers.test_vllm_ladder import starts_until_it_serves
+
+
+def engine(place: Path, **other: Any) -> VllmEngine:
+    """One that plays vLLM 0.32.0, unless it is told otherwise; never started."""
+    asked: dict[str, Any] = {
+        "python": Path(sys.executable),
+        "model": str(place / "model"),
+        "served_name": "main",
+        "runtime_dir": place / "run",
+        "cache_dir": place / "cache",
+        "device": "cpu",
+        "settings": Settings(max_num_seqs=8),
+        "sleep_level": 2,
+        "launch": ((sys.executable, str(SERVER)), "0.32.0"),
+    }
+    (place / "model").mkdir(exist_ok=True)
+    (place / "model" / "config.json").touch()
+    return VllmEngine(**asked | other)
+
+
+async def test_the_same_wishes_have_one_recipe(place: Path) -> None:
+    """For any daemon, wherever its sockets lie."""
+    first = await engine(place).recipe()
+
+    assert first
+    assert await engine(place, runtime_dir=place / "elsewhere").recipe() == first
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"args": ("--dtype", "float16")},
+        {"env": {"VLLM_X": "1"}},
+        {"settings": Settings(max_num_seqs=9)},
+        {"settings": Settings(max_num_seqs=8, startup_plan=True)},
+        {"sleep_level": 1},
+        {"launch": ((sys.executable, str(SERVER)), "0.33.0")},
+        {"model": "org/name"},
+        {"cache_dir": Path("cache elsewhere")},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+async def test_another_wish_has_another(
+    place: Path, other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+
+    assert await engine(place, **other).recipe() != await engine(place).recipe()
+
+
+async def test_another_model_in_its_place(place: Path) -> None:
+    """A file that was exchanged is noticed."""
+    before = await engine(place).recipe()
+    (place / "model" / "config.json").write_text("{}")
+
+    assert await engine(place).recipe() != before
+
+
+async def test_caches_that_were_removed(place: Path) -> None:
+    """What a start had prepared is gone, so it is to be prepared again."""
+    before = await engine(place).recipe()
+    shutil.rmtree(place / "cache")
+
+    assert await engine(place).recipe() != before
+
+
+async def test_caches_that_cannot_be_written(place: Path) -> None:
+    """It has a recipe all the same; the start will say what is wrong."""
+    (place / "file").touch()
+
+    assert await engine(place, cache_dir=place / "file" / "cache").recipe()
+
+
+async def test_no_model(place: Path) -> None:
+    """What is known beforehand is said beforehand."""
+    with pytest.raises(NotPresent, match="no model at"):
+        await engine(place, model=str(place / "nothing")).recipe()
+
+
+async def test_becoming_smaller_is_no_other_wish(place: Path) -> None:
+    """What did not fit changes the next start, and is not to be prepared anew for that."""
+    small = engine(place, args=("--fits", "4"))
+    before = await small.recipe()
+    await starts_until_it_serves(small)
+    facts = await small.start()
+    inside = await small.recipe()
+    await small.stop()
+
+    assert facts.smaller
+    assert inside == before
+    assert await engine(place, args=("--fits", "4")).recipe() == before
