@@ -293,10 +293,12 @@ def run(command: list[str]) -> int:
     try:
         if command[0] == "-m":
             sys.argv = command[1:]
+            sys.path.insert(0, str(Path.cwd()))
             sys.modules.pop(command[1], None)  # or runpy warns that it was imported before
             runpy.run_module(command[1], run_name="__main__", alter_sys=True)
         else:
             sys.argv = command
+            sys.path.insert(0, str(Path(command[0]).parent))
             runpy.run_path(command[0], run_name="__main__")
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
