@@ -9,12 +9,13 @@ speeds, and bills a suspended box as an idle one. It never wakes anything.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from drivers.continuity import Continuity
 from drivers.errors import BadReading, NotPermitted, NotPresent
-from drivers.protocols import Sample
+from drivers.instants import boottime_s
+from drivers.protocols import Cadence, Sample
 
 # Largest step back that is taken for the kernel's rounding and not for a restart
 # of the counter: user and system time are scaled anew at each read (kernel
@@ -28,7 +29,10 @@ class CpuTimeMeter:
     name = "cpu-time"
     source = "estimate"
     device = "box"
+    rails: tuple[str, ...] = ()
     wakes_device = False
+    blocks = False
+    cadence = Cadence()
     resolution_s = 1 / os.sysconf("SC_CLK_TCK")
 
     def __init__(
@@ -37,7 +41,7 @@ class CpuTimeMeter:
         core_w: float = 6.0,
         idle_w: float = 4.0,
         root: Path = Path("/"),
-        now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        now: Callable[[], float] = boottime_s,
     ) -> None:
         """Store the model: `core_w` is added by each busy core, `idle_w` is always drawn.
 
@@ -51,21 +55,17 @@ class CpuTimeMeter:
         self._stat = root / "proc/stat"
         self._now = now
         self._file: int | None = None
-        self._busy_s = 0.0
-        self._epoch = 0
+        self._busy = Continuity(self.name, max_per_s=os.cpu_count() or 1, rounding=ROUNDING_S)
 
     def open(self) -> None:
         self._read()
 
     def sample(self) -> Sample:
         busy_s = busy_seconds(self._read())
-        if busy_s < self._busy_s - ROUNDING_S:
-            self._epoch += 1  # another kernel's counter: restored or moved while we ran
-            self._busy_s = busy_s
-        # Within the rounding the larger value stands: energy never runs backwards.
-        self._busy_s = max(self._busy_s, busy_s)
         at_s = self._now()
-        return Sample(at_s, self._base_w * at_s + self._core_w * self._busy_s, self._epoch)
+        # Another kernel's counter, after a restore or a move, is a new epoch.
+        busy_s = self._busy.take(at_s, busy_s)
+        return Sample(at_s, self._base_w * at_s + self._core_w * busy_s, self._busy.epoch)
 
     def close(self) -> None:
         if self._file is not None:

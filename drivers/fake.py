@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from drivers.errors import Died, DriverError, NotSupported, Refused, Unresponsive
-from drivers.protocols import EngineFacts, Reply, Rest, Sample
+from drivers.instants import boottime_s
+from drivers.protocols import Cadence, EngineFacts, Reply, Rest, Sample
 
 JSON = {"content-type": "application/json"}
 SSE = {"content-type": "text/event-stream; charset=utf-8"}
@@ -233,7 +233,10 @@ class FakeMeter:
     """A meter whose power is set by hand; it counts from when it was made."""
 
     source = "estimate"
+    rails: tuple[str, ...] = ()
     wakes_device = False
+    blocks = False
+    cadence = Cadence()
     resolution_s = 0.0
 
     def __init__(
@@ -243,7 +246,7 @@ class FakeMeter:
         name: str = "fake",
         device: str = "box",
         idle_w: float | None = None,
-        now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        now: Callable[[], float] = boottime_s,
     ) -> None:
         self.name = name
         self.device = device

@@ -1,9 +1,13 @@
-"""The energy counter of an NVIDIA GPU, through NVML.
+"""An NVIDIA GPU's joules, through NVML: its own counter, or the sum of its power.
 
 The counter is in the GPU, in millijoules since the driver was loaded, on Volta and
 newer (nvmlDeviceGetTotalEnergyConsumption). It counts while nobody reads, so that
 how often it is read does not matter to the sum. On an H200 with driver 580.159 it
 moves every 100 ms, and reading it takes 2.7 ms.
+
+The sum of power is there to check the counter by, and for GPUs that have none. What
+NVML calls power is the mean of the last second on Ampere and newer, but for the GA100
+(nvmlDeviceGetPowerUsage): looked at once a second, nothing is left out.
 
 An open NVML keeps the driver loaded, and a reading wakes a suspended GPU: whoever
 owns the meter decides when it is open (`wakes_device`).
@@ -11,124 +15,93 @@ owns the meter decides when it is open (`wakes_device`).
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from drivers.errors import (
-    BadReading,
-    DriverError,
-    NotPermitted,
-    NotPresent,
-    NotSupported,
-    Refused,
-    Unresponsive,
-)
-from drivers.protocols import Sample
+from drivers.continuity import Continuity
+from drivers.errors import BadReading, DriverError
+from drivers.instants import boottime_s, suspended_s
+from drivers.integral import Integral
+from drivers.nvml_gpu import NvmlGpu
+from drivers.protocols import Cadence, Sample
 
-# NVML's return codes (nvml.h, nvmlReturn_t), sorted by what the caller may do next.
-# What is not listed leaves the GPU's state unknown.
-ABSENT = {6, 9, 12, 28}  # not found, driver not loaded, no library, no such GPU
-FORBIDDEN = {4, 17}  # no permission, device blocked by the system or its cgroups
-UNABLE = {3, 13, 18, 25, 26}  # not supported, no such function, versions differ, deprecated
-UNCHANGED = {2, 19, 20, 23}  # invalid argument, in use, out of memory, out of resources
+OVERSHOOT = 1.5
+"""How far above its power limit a GPU may be seen for a moment."""
 
 
 class NvmlMeter:
-    """Counts the joules of one GPU: the one with `uuid`, else the first.
+    """Counts the joules of one GPU: the one with `uuid`, else at PCI `address`, else the first.
 
     `device` is the GPU's UUID from the first open() on.
     """
 
-    name = "nvml"
-    source = "counter"
-    wakes_device = True
+    blocks = True
+    rails: tuple[str, ...] = ()
+    cadence = Cadence()
     resolution_s = 0.1
     idle_w: float | None = None
 
     def __init__(
         self,
+        by: Literal["counter", "power"] = "counter",
         *,
         uuid: str = "",
+        address: str = "",
+        root: Path = Path("/"),
         nvml: Any = None,  # pynvml, which has no types, or what stands in for it
-        now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        now: Callable[[], float] = boottime_s,
+        suspended: Callable[[], float] = suspended_s,
     ) -> None:
-        self.device = uuid or "gpu0"
-        self._uuid = uuid
-        self._nvml = nvml
-        self._now = now
-        self._handle: Any = None
-        self._initialised = False
-        self._energy_mj = 0
-        self._epoch = 0
+        self.name = "nvml" if by == "counter" else "nvml-power"
+        self.source = "counter" if by == "counter" else "integral"
+        self.wakes_device = True
+        self._gpu = NvmlGpu(uuid=uuid, address=address, root=root, nvml=nvml)
+        self.device = self._gpu.name
+        self._by, self._now, self._suspended = by, now, suspended
+        self._counter: Continuity | None = None
+        self._integral: Integral | None = None
 
     def open(self) -> None:
-        if self._handle is not None:
+        gpu = self._gpu
+        if gpu.opened:
             return
-        if self._nvml is None:
-            self._nvml = importlib.import_module("pynvml")
-        nvml = self._nvml
-        self._call(nvml.nvmlInit)
-        self._initialised = True
+        gpu.open()
         try:
-            self._handle = (
-                self._call(nvml.nvmlDeviceGetHandleByUUID, self._uuid)
-                if self._uuid
-                else self._call(nvml.nvmlDeviceGetHandleByIndex, 0)
-            )
-            self.device = self._call(nvml.nvmlDeviceGetUUID, self._handle)
-            if self._energy_mj and not self._persistent():
+            self.device = gpu.uuid
+            self.wakes_device = not gpu.persistent or gpu.may_suspend
+            if self._counter is None or self._integral is None:
+                most_w = OVERSHOOT * gpu.limit_w
+                self._counter = Continuity(gpu.uuid, max_per_s=most_w)
+                self._integral = Integral(
+                    gpu.uuid, max_w=most_w, max_gap_s=2.5 * self.cadence.rest_s
+                )
+            elif not gpu.persistent:
                 # Nobody kept the driver loaded while we were away: the counter may
                 # have begun anew and passed its old value since.
-                self._epoch += 1
-                self._energy_mj = 0
+                self._counter.restart()
             self.sample()
         except DriverError:
             self.close()
             raise
 
     def sample(self) -> Sample:
-        read = self._nvml.nvmlDeviceGetTotalEnergyConsumption
-        energy_mj = self._call(read, self._handle)
+        assert self._counter is not None
+        assert self._integral is not None
+        if self._by == "power":
+            power_w = self._thousandth("nvmlDeviceGetPowerUsage")
+            return self._integral.add(self._now(), power_w, suspended_s=self._suspended())
+        energy_j = self._thousandth("nvmlDeviceGetTotalEnergyConsumption")
         at_s = self._now()
-        if energy_mj < 0:
-            raise BadReading(self.device, f"energy counter is {energy_mj} mJ")
-        if energy_mj < self._energy_mj:
-            self._epoch += 1  # driver reload or reset
-        self._energy_mj = energy_mj
-        return Sample(at_s, energy_mj / 1000, self._epoch)
+        energy_j = self._counter.take(at_s, energy_j)
+        return Sample(at_s, energy_j, self._counter.epoch)
 
     def close(self) -> None:
-        self._handle = None
-        if self._initialised:
-            self._initialised = False
-            # It counts its users in this process; the last one lets the driver go.
-            with contextlib.suppress(self._nvml.NVMLError):
-                self._nvml.nvmlShutdown()
+        self._gpu.close()
 
-    def _persistent(self) -> bool:
-        try:
-            return bool(self._call(self._nvml.nvmlDeviceGetPersistenceMode, self._handle))
-        except DriverError:
-            return False
-
-    def _call(self, function: Any, *arguments: Any) -> Any:  # of pynvml, untyped
-        try:
-            return function(*arguments)
-        except self._nvml.NVMLError as error:
-            raise translated(self.device, error) from error
-
-
-def translated(device: str, error: Any) -> DriverError:
-    code, said = error.value, str(error)
-    if code in ABSENT:
-        return NotPresent(device, said)
-    if code in FORBIDDEN:
-        return NotPermitted(device, f"{said}; /dev/nvidia* must be readable and writable")
-    if code in UNABLE:
-        return NotSupported(device, said)
-    if code in UNCHANGED:
-        return Refused(device, said)
-    return Unresponsive(device, said)
+    def _thousandth(self, question: str) -> float:
+        """NVML counts in milliwatts and millijoules."""
+        said = self._gpu.ask(question)
+        if isinstance(said, bool) or not isinstance(said, int | float):
+            raise BadReading(self.device, f"NVML answers {said!r}")
+        return said / 1000

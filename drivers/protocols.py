@@ -160,15 +160,37 @@ class Engine(Protocol):
 class Sample:
     """One look at a meter.
 
-    at_s      when, in seconds of CLOCK_BOOTTIME, read next to the sensor
-    energy_j  what it has counted since its epoch began
-    epoch     changes whenever the counter started anew (driver reload, reset):
-              two samples of different epochs cannot be subtracted
+    at_s              when, in seconds of CLOCK_BOOTTIME, read next to the sensor; or when
+                      the message came that said it, which may be a while ago
+    energy_j          what it has counted since its epoch began, in total
+    epoch             changes whenever the counter started anew (driver reload, reset) or
+                      what it counted cannot be known: two samples of different epochs
+                      cannot be subtracted
+    energy_j_by_rail  likewise, for each of the meter's rails. Not their sum is the total:
+                      one rail may feed another
     """
 
     at_s: float
     energy_j: float
     epoch: int = 0
+    energy_j_by_rail: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cadence:
+    """How often looking at a meter makes sense.
+
+    busy_hz    while requests run
+    moving_hz  while the engine wakes or goes to rest
+    idle_s     seconds between two looks at an engine that is awake and idle
+    rest_s     seconds between two looks in rest. Less often, and what it counted
+               meanwhile may be lost
+    """
+
+    busy_hz: float = 1.0
+    moving_hz: float = 1.0
+    idle_s: float = 10.0
+    rest_s: float = 30.0
 
 
 class Meter(Protocol):
@@ -179,8 +201,16 @@ class Meter(Protocol):
     """"counter" (hardware), "integral" (of measured power) or "estimate"."""
     device: str
     """What it measures, e.g. a GPU's UUID, or "box"."""
+    rails: tuple[str, ...]
+    """What it tells apart, named as the board prints it; complete once it is open."""
     wakes_device: bool
-    """Reading it may wake a suspended device, or keep a driver loaded."""
+    """Reading it may wake a suspended device, or keep a driver loaded. True until it is
+    known better: it may become False when it is opened."""
+    blocks: bool
+    """Reading it may take milliseconds. Its methods may be called in another thread than
+    the event loop's, one at a time."""
+    cadence: Cadence
+    """How often to look. Known once it is open."""
     idle_w: float | None
     """Draw of the idle device, where the meter's model contains it."""
     resolution_s: float
@@ -189,16 +219,22 @@ class Meter(Protocol):
     def open(self) -> None:
         """Acquire what reading needs. Idempotent.
 
-        Raises NotPresent, NotPermitted or NotSupported.
+        Raises:
+            NotPresent, NotPermitted, NotSupported: there is nothing to read.
+            Refused: the device is suspended, and this would wake it.
+            BadReading, Unresponsive: as `sample`.
         """
         ...
 
     def sample(self) -> Sample:
-        """Read it once. Blocks for at most a few milliseconds.
+        """Read it once. Blocks for at most a few milliseconds. Only when it is open.
 
         Raises:
-            BadReading: the value cannot be true.
+            BadReading: the value cannot be true. It changes nothing: the next good one
+                is measured against the last good one.
             Unresponsive: the sensor did not answer.
+            NotPresent: it was there, and is not any more. Close it; it may come back.
+            Refused: the device has been suspended, and this would wake it.
         """
         ...
 

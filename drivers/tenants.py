@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from drivers.errors import NotPresent
-from drivers.nvml import translated
+from drivers.nvml_gpu import translated
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from drivers.errors import (
 from drivers.nvml import NvmlMeter
 from drivers.protocols import Meter
 from tests.contracts.meter import MeterContract
+from tests.trees import write
 
 
 class NvmlError(Exception):
@@ -31,12 +34,15 @@ class FakeNvml:
 
     def __init__(self, **fail: int) -> None:
         self.fail = fail
-        self.energy_mj = 5000
+        self.energy_mj: Any = 5000
+        self.power_mw: Any = 75_000
         self.persistence = 1
         self.users = 0
+        self.called: list[str] = []
 
     def __getattr__(self, name: str) -> Any:  # any of its functions
         def call(*arguments: object) -> object:
+            self.called.append(name)
             if name in self.fail:
                 raise NvmlError(self.fail[name])
             if name == "nvmlInit":
@@ -48,7 +54,10 @@ class FakeNvml:
             answers = {
                 "nvmlDeviceGetHandleByIndex": "first",
                 "nvmlDeviceGetHandleByUUID": "named",
+                "nvmlDeviceGetHandleByPciBusId": "at that address",
                 "nvmlDeviceGetUUID": "GPU-1",
+                "nvmlDeviceGetPowerManagementLimitConstraints": [200_000, 700_000],
+                "nvmlDeviceGetPowerUsage": self.power_mw,
                 "nvmlDeviceGetPersistenceMode": self.persistence,
                 "nvmlDeviceGetTotalEnergyConsumption": self.energy_mj,
             }
@@ -63,12 +72,42 @@ class TestNvmlMeterOnAFake(MeterContract):
         return NvmlMeter(nvml=FakeNvml())
 
 
+class TestNvmlPowerOnAFake(MeterContract):
+    @pytest.fixture
+    def meter(self) -> Meter:
+        return NvmlMeter("power", nvml=FakeNvml())
+
+
 @pytest.mark.gpu
 @pytest.mark.usefixtures("real_gpu")
 class TestNvmlMeter(MeterContract):
     @pytest.fixture
     def meter(self) -> Meter:
         return NvmlMeter()
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("real_gpu")
+class TestNvmlPower(MeterContract):
+    @pytest.fixture
+    def meter(self) -> Meter:
+        return NvmlMeter("power")
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("real_gpu")
+def test_counter_and_power_agree() -> None:
+    """Over 20 s of an idle GPU they differ by less than a tenth."""
+    meters = [NvmlMeter(), NvmlMeter("power")]
+    for meter in meters:
+        meter.open()
+    first = [meter.sample() for meter in meters]
+    for _ in range(20):
+        time.sleep(1)
+        last = [meter.sample() for meter in meters]
+    counted, summed = (b.energy_j - a.energy_j for a, b in zip(first, last, strict=True))
+
+    assert summed == pytest.approx(counted, rel=0.1)
 
 
 @pytest.mark.gpu
@@ -86,8 +125,8 @@ def test_a_real_gpu_draws_power() -> None:
     assert meter.device.startswith("GPU-")
 
 
-def opened(nvml: FakeNvml) -> NvmlMeter:
-    meter = NvmlMeter(nvml=nvml, now=lambda: 7.0)
+def opened(nvml: FakeNvml, **how: Any) -> NvmlMeter:
+    meter = NvmlMeter(nvml=nvml, **{"now": lambda: 7.0, **how})
     meter.open()
     return meter
 
@@ -162,6 +201,77 @@ def test_negative_energy_is_a_bad_reading() -> None:
     nvml.energy_mj = -1
     with pytest.raises(BadReading):
         meter.sample()
+
+
+@pytest.mark.parametrize("said", [-1, "n/a", None, float("nan"), 50_000_000, True])
+def test_what_no_gpu_counts(said: Any) -> None:
+    """Text, NaN and a leap of 50 kJ are refused, and the next good reading continues."""
+    nvml = FakeNvml()
+    meter = opened(nvml)
+    nvml.energy_mj = said
+    with pytest.raises(BadReading):
+        meter.sample()
+    nvml.energy_mj = 5100
+
+    assert (meter.sample().energy_j, meter.sample().epoch) == (5.1, 0)
+
+
+@pytest.mark.parametrize("said", [-1, "n/a", float("nan"), 7_000_000])
+def test_what_no_gpu_draws(said: Any) -> None:
+    """A power that cannot be is refused; the sum goes on from the last good one."""
+    nvml, clock = FakeNvml(), [10.0]
+    meter = opened(nvml, by="power", now=lambda: clock[0], suspended=lambda: 0.0)
+    clock[0], nvml.power_mw = 11.0, 85_000
+    assert meter.sample().energy_j == 80.0
+    clock[0], nvml.power_mw = 12.0, said
+    with pytest.raises(BadReading):
+        meter.sample()
+    clock[0], nvml.power_mw = 13.0, 95_000
+
+    assert meter.sample().energy_j == 80.0 + 2 * 90.0
+
+
+def pci(root: Path, *, status: str = "active", control: str = "auto") -> Path:
+    folder = "sys/bus/pci/devices/0000:19:00.0/power"
+    return write(root, {f"{folder}/runtime_status": status, f"{folder}/control": control})
+
+
+def test_a_suspended_gpu_is_not_touched(tmp_path: Path) -> None:
+    """Neither to open it nor to read it: NVML is not even loaded."""
+    nvml = FakeNvml()
+    with pytest.raises(Refused, match="suspended"):
+        opened(nvml, address="0000:19:00.0", root=pci(tmp_path, status="suspended"))
+    assert nvml.called == []
+
+    meter = opened(nvml, address="0000:19:00.0", root=pci(tmp_path))
+    pci(tmp_path, status="suspended")
+    nvml.called.clear()
+    with pytest.raises(Refused, match="suspended"):
+        meter.sample()
+
+    assert nvml.called == []
+
+
+@pytest.mark.parametrize(
+    ("persistence", "control", "wakes"), [(1, "on", False), (1, "auto", True), (0, "on", True)]
+)
+def test_when_it_does_no_harm_to_look(
+    tmp_path: Path, persistence: int, control: str, wakes: bool
+) -> None:
+    """If the driver stays loaded anyway, and the kernel would not suspend the GPU."""
+    nvml = FakeNvml()
+    nvml.persistence = persistence
+    meter = opened(nvml, address="0000:19:00.0", root=pci(tmp_path, control=control))
+
+    assert meter.wakes_device is wakes
+
+
+def test_by_address() -> None:
+    """The GPU that sysfs was asked about is the one that is read."""
+    nvml = FakeNvml()
+    opened(nvml, address="0000:19:00.0")
+
+    assert "nvmlDeviceGetHandleByPciBusId" in nvml.called
 
 
 def test_by_uuid() -> None:
