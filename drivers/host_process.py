@@ -204,6 +204,7 @@ class ForkedGuard(asyncio.SubprocessTransport):
         """It has not been forked, or the host was killed meanwhile, and with it the news."""
         if not self.forked.done():
             self.forked.set_exception(NoHost(why))
+            self.forked.exception()  # seen: whoever waited may have lost patience
         self._child.process_exited()
 
     def _end(self) -> None:

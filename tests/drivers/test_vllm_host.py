@@ -62,6 +62,8 @@ def programs(place: Path) -> Path:
     for name in ("modules/look.py", "scripts/look.py"):
         (place / name).parent.mkdir()
         (place / name).write_text(LOOK)
+    # Where temporary files go is remembered once somebody has asked.
+    (place / "modules/sitecustomize.py").write_text("import tempfile; tempfile.gettempdir()")
     return place
 
 
@@ -162,7 +164,7 @@ ENDS = {
     "import sys; sys.exit()": 0,
     "import sys; sys.exit('too little memory')": 1,
     "raise ValueError('too little memory')": 1,
-    "import atexit; atexit.register(print, 'too little memory', end='')": 0,
+    "import atexit; atexit.register(print, 'too little memory')": 0,
     "import os; os.kill(os.getpid(), 11)": -11,
     "import multiprocessing as m; m.Process(target=print, args=('too little memory',)).start()": 0,
 }

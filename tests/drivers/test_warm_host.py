@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -18,8 +17,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from drivers import vllm_host, warm_host
-from drivers.errors import Died, Unresponsive
+from drivers.errors import Died
 from drivers.procfs import find_stat, shared_memory
 from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
@@ -230,132 +228,3 @@ async def test_its_owner_killed(place: Path, killed: list[str]) -> None:
     assert alive == []
     assert not made & shared_memory()
     assert list((place / "run").iterdir()) == []
-
-
-# Without a host.
-
-UNFIT = """
-import socket, sys
-socket.socket(fileno=int(sys.argv[2])).send(b'{"unfit": "for good reason"}')
-"""
-
-
-@pytest.mark.parametrize(
-    ("host", "why"),
-    [
-        ("raise SystemExit('no such library')", "ended with 1: no such library"),
-        ("import os; os.kill(os.getpid(), 9)", "ended with -9"),
-        ("import time; time.sleep(60)", "not ready within 1 s"),
-        (UNFIT, "for good reason"),
-    ],
-)
-async def test_no_host(place: Path, monkeypatch: pytest.MonkeyPatch, host: str, why: str) -> None:
-    """A host that cannot be had is no obstacle: a plain start, and words that say why."""
-    program = place / "host.py"
-    program.write_text(host)
-    monkeypatch.setattr(vllm_host, "__file__", str(program))
-    monkeypatch.setattr(warm_host, "READY_PATIENCE_S", 1.0)
-    async with started(make_engine(place, warm_host=True)) as engine:
-        assert await answer(engine)
-        assert why in engine.lacks["host"]
-
-        program.write_text("raise SystemExit('asked again')")
-        await engine.stop()
-        await engine.start()
-
-        assert why in engine.lacks["host"]
-
-
-async def test_another_vllm_another_host(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an upgrade the next start has a host of what is there now."""
-    async with started(make_engine(place, warm_host=True)) as engine:
-        host = host_of(engine)
-        await engine.stop()
-        monkeypatch.setattr("drivers.vllm.versions.stamp", lambda _: "another")
-        await engine.start()
-
-        assert host_of(engine) != host
-        assert not host.is_running()
-
-
-async def test_a_frozen_host(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that does not answer is ended; this start is plain, the next has another host."""
-    monkeypatch.setattr(warm_host, "FORK_PATIENCE_S", 0.3)
-    async with started(make_engine(place, warm_host=True)) as engine:
-        await engine.stop()
-        host = host_of(engine)
-        host.suspend()
-        await engine.start()
-
-        assert "did not answer" in engine.lacks["host"]
-        assert not host.is_running()
-
-        await engine.stop()
-        await engine.start()
-
-        assert "host" not in engine.lacks
-
-
-async def test_threads_are_no_host(place: Path) -> None:
-    """What has threads is not forked: they would be missing."""
-    (place / "sitecustomize.py").write_text(
-        "import threading, time\n"
-        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
-    )
-    engine = make_engine(place, warm_host=True)
-    engine._orders = replace(engine._orders, env={"PYTHONPATH": str(place)})
-    async with started(engine):
-        assert await answer(engine)
-        assert "1 threads" in engine.lacks["host"]
-
-
-async def test_forks_that_fail_alone_are_given_up(place: Path) -> None:
-    """Where only forked servers fail, no more are forked; one such failure is no proof."""
-    engine = make_engine(place, warm_host=True, start_timeout_s=0.7)
-    async with started(engine):
-        for _ in range(warm_host.STRIKES):
-            await engine.stop()
-            engine._orders = replace(engine._orders, args=("--start-s", "60"))
-            with pytest.raises(Unresponsive):
-                await engine.start()
-            engine._orders = replace(engine._orders, args=())
-            await engine.start()  # plainly
-
-            assert "a plain one did" in engine.lacks["host"]
-        await engine.stop()
-        await engine.start()
-
-        assert "a plain one did" in engine.lacks["host"]
-        assert len(children()) == 2  # guard and server
-
-
-async def test_a_start_cancelled_before_the_host_is_ready(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its imports go on, and the next start has it."""
-    program = place / "host.py"
-    program.write_text(
-        f"import sys, time; time.sleep(0.5); sys.path.insert(0, '{Path.cwd()}')\n"
-        "import socket, runpy; sys.path.insert(0, '')\n"
-        f"runpy.run_path('{vllm_host.__file__}', run_name='__main__')\n"
-    )
-    monkeypatch.setattr(vllm_host, "__file__", str(program))
-    async with started_later(make_engine(place, warm_host=True)) as engine:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await engine.start()
-        host = host_of(engine)
-
-        assert children() == [host]
-
-        await engine.start()
-
-        assert host_of(engine) == host
-
-
-@contextlib.asynccontextmanager
-async def started_later(engine: VllmEngine) -> AsyncIterator[VllmEngine]:
-    try:
-        yield engine
-    finally:
-        await engine.dismiss()

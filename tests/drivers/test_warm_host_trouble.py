@@ -1,0 +1,292 @@
+"""VllmEngine where a warm host cannot be had, is not what it was, or comes to grief."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from drivers import vllm_host, warm_host
+from drivers.errors import Unresponsive
+from drivers.vllm import VllmEngine
+from tests.contracts.engine import answer
+from tests.drivers.conftest import children
+from tests.drivers.parts import host_of, make_engine, started
+
+# A vLLM as far as a host looks at one. It serves as the stand-in does.
+VLLM = {
+    "vllm/__init__.py": "__version__ = {version!r}\n",
+    "vllm/entrypoints/openai/api_server.py": "",
+    "vllm/entrypoints/cli/main.py": """
+import sys, vllm
+sys.path.insert(0, {here!r})
+sys.argv.remove("serve")
+print("this is vLLM", vllm.__version__, flush=True)
+from tests.fakes.vllm_server import main
+main()
+""",
+    "vllm/v1/engine/core.py": "",
+    "vllm/v1/engine/async_llm.py": "",
+    "vllm-{version}.dist-info/METADATA": "Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n",
+}
+
+
+def make_venv(place: Path) -> Path:
+    """A virtual environment that has what the stand-in needs; returns its packages' folder."""
+    venv = [sys.executable, "-m", "venv", "--without-pip", str(place / "venv")]
+    subprocess.run(venv, check=True)
+    packages = next((place / "venv/lib").glob("python3*/site-packages"))
+    (packages / "ours.pth").write_text("\n".join(path for path in sys.path if "packages" in path))
+    return packages
+
+
+def install_vllm(packages: Path, version: str) -> None:
+    """As pip does it: what was there is taken away first."""
+    for old in packages.glob("vllm*"):
+        shutil.rmtree(old)
+    for name, text in VLLM.items():
+        file = packages / name.format(version=version)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.format(version=version, here=str(Path(__file__).parents[2])))
+
+
+def engine_of(place: Path) -> VllmEngine:
+    """An engine of the vLLM that is installed there."""
+    return VllmEngine(
+        python=place / "venv/bin/python",
+        model=str(place),
+        served_name="stand-in",
+        runtime_dir=place / "run",
+        cache_dir=place / "cache",
+        device="cpu",
+        warm_host=True,
+    )
+
+
+UNFIT = """
+import socket, sys
+socket.socket(fileno=int(sys.argv[2])).send(b'{"unfit": "for good reason"}')
+"""
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("raise SystemExit('no such library')", "ended with 1: no such library"),
+        ("import os; os.kill(os.getpid(), 9)", "ended with -9"),
+        ("import time; time.sleep(60)", "not ready within 1 s"),
+        (UNFIT, "for good reason"),
+    ],
+)
+async def test_no_host(place: Path, monkeypatch: pytest.MonkeyPatch, host: str, why: str) -> None:
+    """A host that cannot be had is no obstacle: a plain start, and words that say why."""
+    program = place / "host.py"
+    program.write_text(host)
+    monkeypatch.setattr(vllm_host, "__file__", str(program))
+    monkeypatch.setattr(warm_host, "READY_PATIENCE_S", 1.0)
+    async with started(make_engine(place, warm_host=True)) as engine:
+        assert await answer(engine)
+        assert why in engine.lacks["host"]
+
+        program.write_text("raise SystemExit('asked again')")
+        await engine.stop()
+        await engine.start()
+
+        assert why in engine.lacks["host"]
+
+
+async def test_another_vllm_another_host(place: Path) -> None:
+    """After an upgrade in place, under a living host, the next server is of the new vLLM."""
+    packages = make_venv(place)
+    install_vllm(packages, "0.31.0")
+    async with started(engine_of(place)) as engine:
+        first, host = await engine.start(), host_of(engine)
+        await engine.stop()
+        again = await engine.start()
+
+        assert (first.version, again.version) == ("0.31.0", "0.31.0")
+        assert "host" not in engine.lacks
+        assert host_of(engine) == host
+
+        install_vllm(packages, "0.32.0")
+
+        assert await answer(engine)  # what runs is left alone
+
+        await engine.stop()
+        upgraded = await engine.start()
+
+        assert upgraded.version == "0.32.0"
+        assert engine._child is not None
+        assert "this is vLLM 0.32.0" in engine._child.tail
+        assert "host" not in engine.lacks
+        assert host_of(engine) != host
+        assert not host.is_running()
+
+
+OWNER_OF_IMPORTS = """
+import asyncio, sys
+from pathlib import Path
+from tests.drivers.parts import host_of
+from tests.drivers.test_warm_host_trouble import engine_of
+
+async def own():
+    engine = engine_of(Path(sys.argv[1]))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(engine.start())
+        while not Path(sys.argv[1], "importing").exists():
+            await asyncio.sleep(0.02)
+        print(host_of(engine).pid, flush=True)
+
+asyncio.run(own())
+"""
+
+
+def test_its_owner_killed_while_it_imports(place: Path) -> None:
+    """A host that is not ready yet does not outlive its daemon either."""
+    packages = make_venv(place)
+    install_vllm(packages, "0.32.0")
+    with (packages / "vllm/__init__.py").open("a") as module:
+        module.write(f"open({str(place / 'importing')!r}, 'w'); import time; time.sleep(60)")
+    command = [sys.executable, "-c", OWNER_OF_IMPORTS, str(place)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        host = psutil.Process(int(owner.stdout.readline()))
+        owner.kill()
+    _, alive = psutil.wait_procs([host], timeout=10)
+
+    assert alive == []
+
+
+DIES = """
+import os, runpy, signal, socket, sys
+sys.path.insert(0, {beside!r})
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def receive(*args):
+    received(*args)
+    die()
+
+received = socket.recv_fds
+{how}
+runpy.run_path({host!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["socket.recv_fds = receive", "os.pidfd_open = die", "socket.send_fds = die"],
+    ids=["before the fork", "before it has a proof of it", "before it tells"],
+)
+async def test_a_host_that_dies_as_it_forks(
+    place: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whatever it has forked by then is ended; this start is plain, the next has another host."""
+    program = place / "host.py"
+    host = vllm_host.__file__
+    program.write_text(DIES.format(how=how, host=host, beside=str(Path(host).parent)))
+    monkeypatch.setattr(vllm_host, "__file__", str(program))
+    engine = make_engine(place, warm_host=True)
+    async with started(engine):
+        assert await answer(engine)
+        assert "it has ended" in engine.lacks["host"]
+        assert len(children()) == 2  # guard and server
+
+        program.write_text(DIES.format(how="", host=host, beside=str(Path(host).parent)))
+        await engine.stop()
+        await engine.start()
+
+        assert "host" not in engine.lacks
+        assert len(children()) == 3
+
+
+async def test_a_frozen_host(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that does not answer is ended; this start is plain, the next has another host."""
+    monkeypatch.setattr(warm_host, "FORK_PATIENCE_S", 0.3)
+    async with started(make_engine(place, warm_host=True)) as engine:
+        await engine.stop()
+        host = host_of(engine)
+        host.suspend()
+        await engine.start()
+
+        assert "did not answer" in engine.lacks["host"]
+        assert not host.is_running()
+
+        await engine.stop()
+        await engine.start()
+
+        assert "host" not in engine.lacks
+
+
+async def test_threads_are_no_host(place: Path) -> None:
+    """What has threads is not forked: they would be missing."""
+    (place / "sitecustomize.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    )
+    engine = make_engine(place, warm_host=True)
+    engine._orders = replace(engine._orders, env={"PYTHONPATH": str(place)})
+    async with started(engine):
+        assert await answer(engine)
+        assert "1 threads" in engine.lacks["host"]
+
+
+async def test_forks_that_fail_alone_are_given_up(place: Path) -> None:
+    """Where only forked servers fail, no more are forked; one such failure is no proof."""
+    engine = make_engine(place, warm_host=True, start_timeout_s=0.7)
+    async with started(engine):
+        for _ in range(warm_host.STRIKES):
+            await engine.stop()
+            engine._orders = replace(engine._orders, args=("--start-s", "60"))
+            with pytest.raises(Unresponsive):
+                await engine.start()
+            engine._orders = replace(engine._orders, args=())
+            await engine.start()  # plainly
+
+            assert "a plain one did" in engine.lacks["host"]
+        await engine.stop()
+        await engine.start()
+
+        assert "a plain one did" in engine.lacks["host"]
+        assert len(children()) == 2  # guard and server
+
+
+async def test_a_start_cancelled_before_the_host_is_ready(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its imports go on, and the next start has it."""
+    program = place / "host.py"
+    program.write_text(
+        f"import sys, time; time.sleep(0.5); sys.path.insert(0, '{Path.cwd()}')\n"
+        "import socket, runpy; sys.path.insert(0, '')\n"
+        f"runpy.run_path('{vllm_host.__file__}', run_name='__main__')\n"
+    )
+    monkeypatch.setattr(vllm_host, "__file__", str(program))
+    async with started_later(make_engine(place, warm_host=True)) as engine:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await engine.start()
+        host = host_of(engine)
+
+        assert children() == [host]
+
+        await engine.start()
+
+        assert host_of(engine) == host
+
+
+@contextlib.asynccontextmanager
+async def started_later(engine: VllmEngine) -> AsyncIterator[VllmEngine]:
+    try:
+        yield engine
+    finally:
+        await engine.dismiss()
