@@ -15,8 +15,11 @@ from drivers.errors import BadReading
 SLACK_S = 1.0
 """A counter moves in steps: what one reading shows may have been counted this much earlier."""
 
+TWO = 3
+"""A counter that so often went away and came back is two counters,"""
+
 CALM = 10
-"""So many readings without a break, and earlier breaks are forgotten."""
+"""until there have been so many readings without a break."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +40,13 @@ class Continuity:
         self, device: str, *, max_per_s: float, wrap: float | None = None, rounding: float = 0.0
     ) -> None:
         self.epoch = 0
-        self.torn = 0
-        """How often, lately, it went away and came back: then they are two."""
         self._device, self._max_per_s = device, max_per_s
         self._wrap, self._rounding = wrap, rounding
         self._wrapped = 0.0
         self._last: _Point | None = None
         self._before: _Point | None = None  # where the epoch before this one ended
         self._leap: _Point | None = None  # what was refused last
+        self._returns = 0  # how often it went away and came back, lately
         self._calm = 0
 
     def take(self, at_s: float, value: float, *, step: float = 0.0) -> float:
@@ -52,15 +54,16 @@ class Continuity:
 
         step  by which the counter moves, if that may be a lot
 
-        Raises BadReading for a value that no counter has, and for a leap, once: if the
-        counter stays there, that is a new epoch.
+        Raises BadReading for a value that no counter has; for a leap, once: if the
+        counter stays there, that is a new epoch; and for each of two counters that
+        answer by turns.
         """
         if not math.isfinite(value) or value < 0 or (self._wrap and value > self._wrap):
             raise BadReading(self._device, f"its counter says {value:g}")
         point, last = _Point(at_s, value), self._last
         if last is None:
             self._last = point
-        elif self._returns(point, step):
+        elif self._is_back(point, step):
             # It is where it was two readings ago. What lies between nobody knows.
             self._note_break()
             self.restart()
@@ -82,10 +85,12 @@ class Continuity:
             self._before, self._last = last, point
         else:
             self._leap = point
+            self._must_be_one(last, point)
             raise BadReading(
                 self._device,
                 f"its counter went from {last.value:g} to {value:g} in {at_s - last.at_s:.1f} s",
             )
+        self._must_be_one(last or point, point)
         assert self._last is not None
         return self._last.value + self._wrapped
 
@@ -102,13 +107,21 @@ class Continuity:
         self._last, self._leap = point, None
         self._calm += 1
         if self._calm >= CALM:
-            self.torn = 0
+            self._returns = 0
+
+    def _must_be_one(self, last: _Point, point: _Point) -> None:
+        if self._returns >= TWO:
+            raise BadReading(
+                self._device,
+                f"its counter goes to and fro, between {last.value:g} and {point.value:g} now: "
+                "two meters seem to answer by turns",
+            )
 
     def _note_break(self) -> None:
-        self.torn += 1
+        self._returns += 1
         self._calm = 0
 
-    def _returns(self, point: _Point, step: float) -> bool:
+    def _is_back(self, point: _Point, step: float) -> bool:
         """It goes on where it was before the break that was just seen."""
         before = self._before
         return before is not None and self._calm == 0 and self._follows(before, point, step)

@@ -72,25 +72,29 @@ def test_a_dip_is_two_epochs() -> None:
     assert told(watts(), *readings) == [(500, 0), (0, 1), (900, 2), (950, 2)]
 
 
-def test_two_counters_by_turns() -> None:
-    """Neither is counted, whichever is the larger, and it says that it is torn."""
+@pytest.mark.parametrize("larger_first", [True, False])
+def test_two_counters_by_turns(larger_first: bool) -> None:
+    """Nothing is counted across from one to the other, and soon both are refused by name."""
     counter = watts()
-    found = told(counter, *((n, 5000 + n if n % 2 else 100 + n) for n in range(8)))
+    readings = [(n, 5000 + n if n % 2 != larger_first else 100 + n) for n in range(12)]
+    found = told(counter, *readings)
     epochs = [each and each[1] for each in found]
 
-    assert counter.torn >= 3
     for one, next_one in itertools.pairwise(epochs):
         assert one is None or next_one is None or one != next_one
+    assert found[-4:] == [None] * 4
+    with pytest.raises(BadReading, match="two meters"):
+        counter.take(*readings[-1])
 
 
-def test_calm_is_restored() -> None:
-    """After some readings without a break the old ones do not count."""
+def test_one_of_the_two_is_left() -> None:
+    """After some readings without a break it counts again."""
     counter = watts()
-    told(counter, (0, 500), (1, 5000), (2, 510), (3, 5000), (4, 520))
-    assert counter.torn == 2
-    told(counter, *((5 + n, 530 + n) for n in range(CALM)))
+    told(counter, *((n, 5000 if n % 2 else 100) for n in range(12)))
+    found = told(counter, *((12 + n, 5000 + n) for n in range(CALM + 2)))
 
-    assert counter.torn == 0
+    assert found[0] is None
+    assert found[-1] is not None
 
 
 def test_a_wrap_is_counted() -> None:
