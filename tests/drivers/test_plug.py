@@ -83,8 +83,8 @@ def test_messages(payload: bytes, reading: PlugReading) -> None:
     """Both makes, one phase or three, and the counter's step by its digits."""
     read = read_message("plug", payload)
 
-    assert read.energy_j == pytest.approx(reading.energy_j)
-    assert (read.step_j, read.power_w) == (pytest.approx(reading.step_j), reading.power_w)
+    assert (read.energy_j, read.step_j) == pytest.approx((reading.energy_j, reading.step_j))
+    assert read.power_w == reading.power_w
 
 
 WRONG = [
