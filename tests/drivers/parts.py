@@ -11,7 +11,7 @@ import aiohttp
 import psutil
 
 from drivers.checkpointer import Checkpointer
-from drivers.procfs import shared_memory
+from drivers.procfs import find_stat, shared_memory
 from drivers.protocols import EngineFacts, Reply
 from drivers.tenants import Tenants
 from drivers.vllm import VllmEngine
@@ -19,6 +19,8 @@ from drivers.vllm_rest import SleepLevel
 from tests.contracts.engine import parse_events
 
 SERVER = Path(__file__).parents[1] / "fakes/vllm_server.py"
+STEADY = {"PYTEST_CURRENT_TEST": ""}
+"""What pytest changes from test to test: with another environment goes another warm host."""
 
 
 def make_engine(
@@ -43,6 +45,7 @@ def make_engine(
         cache_dir=place / "cache",
         device="cuda" if checkpointer else "cpu",
         args=switches,
+        env=STEADY,
         warm_host=warm_host,
         launch=((sys.executable, str(SERVER)), version),
         start_timeout_s=start_timeout_s,
@@ -107,3 +110,9 @@ def not_its_host(engine: VllmEngine) -> list[psutil.Process]:
     except (AssertionError, psutil.NoSuchProcess):
         host = 0
     return [child for child in psutil.Process().children(recursive=True) if child.pid != host]
+
+
+def has_ended(pid: int) -> bool:
+    """Gone, or waiting for an init that does not notice."""
+    stat = find_stat(pid)
+    return stat is None or stat.state == "Z"

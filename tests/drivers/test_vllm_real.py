@@ -23,7 +23,7 @@ from drivers.vllm import VllmEngine
 from drivers.vllm_settings import Settings
 from tests.contracts.engine import EngineContract, answer, stream_body
 from tests.drivers.conftest import children
-from tests.drivers.parts import requests_running, shared_memory_of, socket_of, started
+from tests.drivers.parts import STEADY, requests_running, shared_memory_of, socket_of, started
 from tests.tiny_model import write_model
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
@@ -47,6 +47,7 @@ def make_vllm(
     args: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
     settings: Settings | None = None,
+    warm_host: bool = False,
 ) -> VllmEngine:
     model = place / f"model-{head_dim}"
     write_model(model, head_dim=head_dim)
@@ -58,9 +59,10 @@ def make_vllm(
         cache_dir=place / "cache",
         device="cpu",
         args=("--dtype", "bfloat16", *args),
-        env=env,
+        env=STEADY | dict(env or {}),
         settings=settings or SETTINGS,
         sleep_level=2,
+        warm_host=warm_host,
     )
 
 

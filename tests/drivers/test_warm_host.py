@@ -18,12 +18,13 @@ import pytest
 import pytest_asyncio
 
 from drivers.errors import Died
-from drivers.procfs import find_stat, shared_memory
+from drivers.procfs import shared_memory
 from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
 from tests.contracts.engine import CHAT, EngineContract, answer, stream_body
 from tests.drivers.conftest import children
 from tests.drivers.parts import (
+    has_ended,
     host_of,
     make_engine,
     not_its_host,
@@ -182,12 +183,6 @@ async def test_a_server_outlives_its_host(place: Path) -> None:
 
         assert host_of(engine) != host
         assert "host" not in engine.lacks
-
-
-def has_ended(pid: int) -> bool:
-    """Gone, or waiting for an init that does not notice."""
-    stat = find_stat(pid)
-    return stat is None or stat.state == "Z"
 
 
 OWNER = """
