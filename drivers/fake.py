@@ -154,7 +154,14 @@ class FakeEngine:
         try:
             asked = json.loads(body)
             prompt = prompt_of(asked)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            RecursionError,  # of JSON that is nested deeper than this interpreter goes
+        ) as error:
             refusal = {"message": str(error), "type": "BadRequestError", "param": None, "code": 400}
             return Reply(400, JSON, _once(json.dumps({"error": refusal}).encode()))
         if prompt == self.POISON:

@@ -51,6 +51,16 @@ async def test_answers_with_the_words_of_the_prompt() -> None:
     assert got["usage"] == {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
 
 
+async def test_what_is_nested_too_deep_is_refused() -> None:
+    """It goes on: a server would, too."""
+    engine = FakeEngine()
+    await engine.start()
+    deep = b'{"messages":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    async with engine.request(CHAT, deep, stream=True) as reply:
+        assert reply.status == 400
+    assert await answer(engine)
+
+
 async def test_poison_kills_it() -> None:
     """The poison prompt raises Died, and the engine is gone afterwards."""
     engine = FakeEngine()
