@@ -45,3 +45,10 @@ def broker(mosquitto: str, tmp_path: Path) -> Iterator[Mosquitto]:
     """A broker of the test's own, with the settings that we recommend."""
     with Mosquitto(mosquitto, tmp_path / "mosquitto") as running:
         yield running
+
+
+@pytest.fixture
+def hasty_broker(mosquitto: str, tmp_path: Path) -> Iterator[Mosquitto]:
+    """One that does not write to disk: for counting and timing messages, not for losing them."""
+    with Mosquitto(mosquitto, tmp_path / "hasty", "autosave_on_changes false\n") as running:
+        yield running

@@ -42,6 +42,7 @@ def packet(kind: int, body: bytes, flags: int = 0) -> bytes:
 class Publication(NamedTuple):
     """A message as somebody may publish it. With MQTT 3.1.1 the properties are left out.
 
+    dup   as if it had been sent before; only with QoS 1 or 2
     more  further properties, encoded
     """
 
@@ -55,6 +56,7 @@ class Publication(NamedTuple):
     content_type: str | None = None
     user: Sequence[tuple[str, str]] = ()
     more: bytes = b""
+    dup: bool = False
 
     def properties(self) -> bytes:
         told = bytearray(self.more)
@@ -78,7 +80,7 @@ class Publication(NamedTuple):
         return text(self.topic) + number + told + self.payload
 
     def encoded(self, mid: int, *, v5: bool = True) -> bytes:
-        return packet(PUBLISH, self.body(mid, v5=v5), self.qos << 1 | self.retain)
+        return packet(PUBLISH, self.body(mid, v5=v5), self.dup << 3 | self.qos << 1 | self.retain)
 
 
 class Cut(Exception):
@@ -99,13 +101,13 @@ class Wire:
         self._ended = False
         self._mid = 0
 
-    async def greet(self, identifier: str) -> None:
+    async def greet(self, identifier: str, *, will: str = "") -> None:
+        """`will`: the topic on which the broker tells, without words, that we are gone."""
         level, told = (5, varint(0)) if self._v5 else (4, b"")
+        flags = struct.pack("!BBH", level, 0x06 if will else 0x02, 0)
+        testament = told + text(will) + text(b"") if will else b""
         self._writer.write(
-            packet(
-                CONNECT,
-                text("MQTT") + struct.pack("!BBH", level, 2, 0) + told + text(identifier),
-            )
+            packet(CONNECT, text("MQTT") + flags + told + text(identifier) + testament)
         )
         kind, _, _ = await self._packet()
         assert kind == CONNACK
@@ -138,7 +140,7 @@ class Wire:
         while self._under_way:
             if self._ended:
                 raise Cut
-            await self._hear_more()
+            await self.hears_more()
 
     async def hears(self, topic: str, *, within_s: float = 20) -> Message:
         """The first message on this topic, heard already or to come."""
@@ -149,7 +151,11 @@ class Wire:
                     if message.topic == topic:
                         return message
                 seen = len(self.heard)
-                await self._hear_more()
+                await self.hears_more()
+
+    async def hears_more(self) -> None:
+        self._news.clear()
+        await self._news.wait()
 
     async def listen(self) -> None:
         """Until the connection ends."""
@@ -177,10 +183,6 @@ class Wire:
             self._ended = True
             self._news.set()
             self._window.release()
-
-    async def _hear_more(self) -> None:
-        self._news.clear()
-        await self._news.wait()
 
     async def _packet(self) -> tuple[int, int, bytes]:
         (first,) = await self._reader.readexactly(1)

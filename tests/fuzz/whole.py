@@ -30,6 +30,7 @@ from appliance.lifecycle import State
 from appliance.notices import ApplianceChanged, Notice
 from drivers.fake import FakeEngine, FakeMeter
 from tests.fuzz.payloads import LIMIT_BYTES
+from tests.mqtt_wire import wired
 
 T = TypeVar("T")
 
@@ -54,11 +55,13 @@ class Errors(logging.Handler):
 class Whole:
     """A running daemon in `folder`; with a broker at `port`, if there is one.
 
+    `name`: one of its own for each daemon of a broker, which keeps what it has for others.
     `unhandled` and `errors` are to stay empty. `changes` counts the machine's moves.
     """
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, name: str, port: int | None = None) -> None:
         self.config = Config(
+            name=name,
             state_dir=str(folder / "state"),
             runtime_dir=str(folder / "run"),
             socket=Socket(path=str(folder / "s")),
@@ -86,6 +89,8 @@ class Whole:
         ready = asyncio.Event()
         self._life = loop.create_task(self._live(ready))
         self.run(self._within(ready.wait()))
+        if self.config.mqtt.enabled:
+            self.run(self._online())
         self.run(self.prompt())  # what is made once is made now
         self._descriptors, self._tasks = self.run(self._held())
         self._rss_bytes = psutil.Process().memory_info().rss
@@ -118,6 +123,11 @@ class Whole:
                 await self._stop.wait()
             for task in tasks:
                 task.cancel()
+
+    async def _online(self) -> None:
+        availability = f"{self.config.mqtt_base}/availability"
+        async with wired(self.config.mqtt.port, filters=(availability,)) as someone:
+            assert (await someone.hears(availability)).payload == b"online"
 
     def _count(self, notice: Notice) -> bool:
         self.changes += isinstance(notice, ApplianceChanged)
@@ -164,13 +174,19 @@ class Whole:
             while self.appliance.supervisor.machine.state is not State.ASLEEP:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        return self.run(self.appliance.store.read(lambda db: list(db.execute(sql).fetchall())))
+    async def refused(self, door: str) -> int:
+        """Refusals in the ledger: of all that has reached the daemon so far."""
+        store = self.appliance.store
+        for _ in range(3):  # a conflict is found in one commit and noted in a later one
+            await store.write(lambda _: None)
+        sql = "SELECT count(*) FROM ledger_request WHERE state = 'refused' AND door = ?"
+        return int(await store.read(lambda db: db.execute(sql, (door,)).fetchone()[0]))
 
-    def refused(self, door: str) -> int:
-        """Refusals in the ledger."""
-        sql = f"SELECT count(*) FROM ledger_request WHERE state = 'refused' AND door = '{door}'"
-        return int(self.rows(sql)[0][0])
+    async def accepted(self, door: str) -> set[str]:
+        """Ids in the inbox."""
+        sql = "SELECT id FROM inbox WHERE door = ?"
+        found = await self.appliance.store.read(lambda db: db.execute(sql, (door,)).fetchall())
+        return {id for (id,) in found}
 
     def lives(self) -> None:
         """It goes on as if nothing had been said, and has nothing to complain of."""
@@ -224,11 +240,13 @@ class Whole:
         try:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             ended = db.execute("SELECT seq, id, state, code, answer FROM inbox").fetchall()
-            lines = dict(
-                db.execute("SELECT request, state FROM ledger_request WHERE request IS NOT NULL")
-            )
+            told = db.execute(
+                "SELECT request, state FROM ledger_request WHERE request IS NOT NULL"
+            ).fetchall()
         finally:
             db.close()
+        lines = dict(told)
+        assert len(lines) == len(told)
         for seq, id, state, code, raw in ended:
             answer = json.loads(raw)
             assert answer["id"] == id
@@ -277,7 +295,8 @@ class Bench:
         """The daemon, for some messages. It must live afterwards."""
         if self._whole is None:
             self._made += 1
-            self._whole = Whole(self._folder / str(self._made), self._port)
+            name = f"fuzzed-{self._made}"
+            self._whole = Whole(self._folder / str(self._made), name, self._port)
             self._whole.__enter__()
         try:
             yield self._whole

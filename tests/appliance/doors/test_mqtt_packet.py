@@ -68,6 +68,7 @@ TEXT = st.text(st.characters(exclude_characters="\0\ufeff", exclude_categories=[
         content_type=st.none() | TEXT,
         user=st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple),
         more=st.sampled_from((b"", b"\x01\x01", b"\x0b\x05")),
+        dup=st.booleans(),
     )
 )
 def test_what_was_said_is_what_is_read(said: Publication) -> None:
@@ -78,6 +79,7 @@ def test_what_was_said_is_what_is_read(said: Publication) -> None:
         qos=said.qos,
         mid=7 if said.qos else 0,
         retained=said.retain,
+        redelivered=said.dup,
         properties=Properties(
             response_topic=said.response_topic,
             correlation=said.correlation,
