@@ -3,11 +3,12 @@
 The counter is in the GPU, in millijoules since the driver was loaded, on Volta and
 newer (nvmlDeviceGetTotalEnergyConsumption). It counts while nobody reads, so that
 how often it is read does not matter to the sum. On an H200 with driver 580.159 it
-moves every 100 ms, and reading it takes 2.7 ms.
+moves every 100 ms. Reading it takes 3 ms, now and then 16, and the core works all the
+while; power takes 0.23 ms (docs/measurements/2026-11-21-meters.md).
 
 The sum of power is there to check the counter by, and for GPUs that have none. What
 NVML calls power is the mean of the last second on Ampere and newer, but for the GA100
-(nvmlDeviceGetPowerUsage): looked at once a second, nothing is left out.
+(nvmlDeviceGetPowerUsage): looked at once a second or more, nothing is left out.
 
 An open NVML keeps the driver loaded, and a reading wakes a suspended GPU: whoever
 owns the meter decides when it is open (`wakes_device`).
@@ -38,7 +39,6 @@ class NvmlMeter:
 
     blocks = True
     rails: tuple[str, ...] = ()
-    cadence = Cadence()
     resolution_s = 0.1
     idle_w: float | None = None
 
@@ -55,6 +55,10 @@ class NvmlMeter:
     ) -> None:
         self.name = "nvml" if by == "counter" else "nvml-power"
         self.source = "counter" if by == "counter" else "integral"
+        # A look at the counter is 0.5 % of a core's second; nothing is lost between two.
+        self.cadence = (
+            Cadence(busy_hz=0.5) if by == "counter" else Cadence(busy_hz=2.0, moving_hz=2.0)
+        )
         self.wakes_device = True
         self._gpu = NvmlGpu(uuid=uuid, address=address, root=root, nvml=nvml)
         self.device = self._gpu.name
