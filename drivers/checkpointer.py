@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from drivers.checkpoint import (
     ABSENT,
@@ -43,6 +43,10 @@ FORBIDDEN, UNABLE = 800, 801
 CANNOT_LOOK = ("state", 304)
 """Step and code where the caller may not look into the process (580.159, measured)."""
 
+REPORT = b'"states"'
+LEAVE_S = 0.5
+"""For a process that was heard out, to end at the end of its input."""
+
 Verb = Literal["park", "unpark"]
 
 
@@ -59,41 +63,114 @@ class Checkpointer(Protocol):
         """
         ...
 
+    async def forget(self) -> None:
+        """Nothing is parked any more: keep nothing for a quick return."""
+        ...
+
 
 class Direct:
     """Runs drivers.checkpoint as this user, which owns the processes.
 
-    env  of that process; it finds libcuda by it. None: our own
+    env    of that process; it finds libcuda by it. None: our own
+    stays  asked once something is parked, in a thread: whether that process may wait for
+           the unpark. It has no context, and holds the driver, which must be loaded anyway
     """
 
-    def __init__(self, *, limit_s: float = LIMIT_S, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limit_s: float = LIMIT_S,
+        env: Mapping[str, str] | None = None,
+        stays: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._limit_s = limit_s
         self._env = env
+        self._stays = stays
+        self._mover: _Mover | None = None  # the last one: it waits, or is on its way out
 
     async def move(self, verb: Verb, pidfds: Sequence[int]) -> None:
+        if self._mover is None or not self._mover.obeys(verb, pidfds):
+            await self.forget()
+            self._mover = await _Mover.started(verb, pidfds, self._limit_s, self._env)
+        try:
+            said, ending = await self._mover.hear(self._limit_s + PATIENCE_S)
+            judge(verb, said, ending)
+            if verb == "unpark":
+                self._mover.dismiss()  # the engine need not wait until it is gone
+            elif not await asyncio.to_thread(self._stays):
+                await self.forget()
+        except BaseException:
+            await self.forget()
+            raise
+
+    async def forget(self) -> None:
+        if self._mover is not None:
+            await self._mover.end()
+            self._mover = None
+
+
+class _Mover:
+    """A process that runs drivers.checkpoint for some pidfds."""
+
+    def __init__(self, process: asyncio.subprocess.Process, pidfds: Sequence[int]) -> None:
+        self._process, self._pidfds = process, list(pidfds)
+
+    @classmethod
+    async def started(
+        cls, verb: Verb, pidfds: Sequence[int], limit_s: float, env: Mapping[str, str] | None
+    ) -> Self:
         try:
             process = await asyncio.create_subprocess_exec(
-                *command(verb, pidfds, self._limit_s),
+                *command(verb, pidfds, limit_s),
                 pass_fds=pidfds,
-                env=self._env,
-                stdin=asyncio.subprocess.DEVNULL,
+                env=env,
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
         except OSError as error:
             raise Refused("checkpoint", f"cannot start a process: {error.strerror}") from error
-        said, complaint = b"", b""
+        return cls(process, pidfds)
+
+    def obeys(self, verb: Verb, pidfds: Sequence[int]) -> bool:
+        """Give it a further verb; False if it is not the one for that, or is going."""
+        assert self._process.stdin is not None
+        going = self._process.returncode is not None or self._process.stdin.is_closing()
+        if going or list(pidfds) != self._pidfds:
+            return False
+        self._process.stdin.write(verb.encode() + b"\n")
+        return True
+
+    async def hear(self, within_s: float) -> tuple[bytes, tuple[int | None, str]]:
+        """What it puts out until it has reported; and how it ended, if it did first."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        said = b""
         with contextlib.suppress(TimeoutError):
-            try:
-                async with asyncio.timeout(self._limit_s + PATIENCE_S):
-                    said, complaint = await process.communicate()
-            finally:
-                if process.returncode is None:
-                    process.kill()  # cancelled, or beyond help
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(PATIENCE_S):
-                            await process.wait()
-        judge(verb, said, (process.returncode, complaint.decode(errors="replace")))
+            async with asyncio.timeout(within_s):
+                while line := await self._process.stdout.readline():
+                    said += line
+                    if REPORT in line:
+                        return said, (0, "")
+                complaint = await self._process.stderr.read()
+                status = await self._process.wait()
+                return said, (status, complaint.decode(errors="replace"))
+        return said, (None, "")
+
+    def dismiss(self) -> None:
+        """It ends at the end of its input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    async def end(self) -> None:
+        """Whatever it does: it has ended, or is beyond help."""
+        self.dismiss()
+        for kill in (False, True):
+            if kill and self._process.returncode is None:
+                self._process.kill()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S if kill else LEAVE_S):
+                    await self._process.wait()
 
 
 def judge(verb: Verb, said: bytes, ending: tuple[int | None, str] = (0, "")) -> None:

@@ -51,6 +51,12 @@ def look(uuid: str = "", nvml: Any = None) -> NvmlFacts | str:
             nvml.nvmlShutdown()
 
 
+def driver_stays() -> bool:
+    """The driver stays loaded and the GPU on, whether anybody uses it or not."""
+    facts = look()
+    return isinstance(facts, NvmlFacts) and facts.persistence is True
+
+
 def _facts(nvml: Any, handle: Any) -> NvmlFacts:  # pynvml and its handle, untyped
     def asked(function: str, *arguments: Any) -> Any:  # of pynvml
         """None where this GPU or driver cannot say."""

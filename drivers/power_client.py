@@ -11,6 +11,7 @@ from pathlib import Path
 from drivers.checkpoint import LIMIT_S, PATIENCE_S
 from drivers.checkpointer import Checkpointer, Direct, Verb, judge, why_not
 from drivers.errors import NotPermitted, Refused, Unresponsive
+from drivers.nvml_facts import driver_stays
 
 SOCKET = Path("/run/wattnap-power.sock")
 ANSWER_BYTES = 65536
@@ -45,6 +46,9 @@ class Power:
             raise NotPermitted("wattnap-power", said["refused"])
         judge(verb, said["said"].encode(), (said["status"], ""))
 
+    async def forget(self) -> None:
+        """It keeps nothing: a process for each request."""
+
 
 def find_checkpointer() -> Checkpointer | None:
     """What parks engines here: the helper, where there is one, else our own right to do it.
@@ -53,4 +57,4 @@ def find_checkpointer() -> Checkpointer | None:
     """
     if why_not():
         return None
-    return Power() if SOCKET.is_socket() else Direct()
+    return Power() if SOCKET.is_socket() else Direct(stays=driver_stays)

@@ -351,12 +351,12 @@ class VllmEngine:
         child, upstream = self._child, self._upstream
         self._child = self._upstream = None
         self._announced.clear()
-        if self._park is not None:
-            self._park.forget()
         try:
             if child is not None:
                 await child.kill()
         finally:
+            if self._park is not None:
+                await self._park.forget()
             if upstream is not None:
                 await upstream.close()
 

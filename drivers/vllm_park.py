@@ -62,10 +62,14 @@ class Park:
         """Put back what is parked; else nothing. Raises as Engine.wake."""
         if self._pidfds:
             await self._checkpointer.move("unpark", list(self._pidfds.values()))
-            self.forget()
+            self._let_go()
 
-    def forget(self) -> None:
-        """It has ended, or runs."""
+    async def forget(self) -> None:
+        """It has ended."""
+        self._let_go()
+        await self._checkpointer.forget()
+
+    def _let_go(self) -> None:
         close(self._pidfds)
         self._pidfds = {}
 

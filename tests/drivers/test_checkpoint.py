@@ -7,16 +7,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import pytest_asyncio
 
 from drivers import checkpoint
 from drivers.checkpoint import command
 from drivers.checkpointer import Direct, judge, why_not
 from drivers.errors import Died, DriverError, NotPermitted, NotSupported, Refused, Unresponsive
+from tests.drivers.conftest import children
 from tests.fakes.cuda import FakeCuda, sleeping
 
 NOBODY = 65534
@@ -41,6 +44,14 @@ def held(cuda: FakeCuda) -> Iterator[tuple[int, int]]:
         os.close(pidfd)
 
 
+@pytest_asyncio.fixture
+async def direct(cuda: FakeCuda) -> AsyncIterator[Direct]:
+    """Whose process waits for the way back, if there is one."""
+    made = Direct(env=cuda.env, stays=lambda: True)
+    yield made
+    await made.forget()
+
+
 def report(
     cuda: FakeCuda, verb: str, pidfds: Sequence[int], program: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -49,6 +60,7 @@ def report(
         [*program, verb, "10", *map(str, pidfds)] if program else command(verb, pidfds, 10),
         pass_fds=pidfds,
         env=cuda.env,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
         cwd="/",
@@ -171,7 +183,11 @@ async def test_killed_in_mid_call(cuda: FakeCuda, held: tuple[int, int]) -> None
     pid, pidfd = held
     cuda.plan("hang", "checkpoint")
     process = subprocess.Popen(
-        command("park", [pidfd], 30), pass_fds=[pidfd], env=cuda.env, stdout=subprocess.PIPE
+        command("park", [pidfd], 30),
+        pass_fds=[pidfd],
+        env=cuda.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
     said = b"".join(iter(process.stdout.readline, b'{"doing": "checkpoint"}\n'))
@@ -252,6 +268,64 @@ async def test_an_unpark_that_fails_is_unknown(cuda: FakeCuda, held: tuple[int, 
     cuda.plan("fail", "restore", 800)
     with pytest.raises(Unresponsive, match="now checkpointed"):
         await Direct(env=cuda.env).move("unpark", [held[1]])
+
+
+async def gone(movers: Sequence[psutil.Process]) -> bool:
+    """All of them, within a second."""
+    _, left = await asyncio.to_thread(psutil.wait_procs, movers, timeout=1)
+    return not left
+
+
+def movers() -> list[psutil.Process]:
+    return [each for each in children() if "checkpoint.py" in " ".join(each.cmdline())]
+
+
+async def test_kept_for_a_quick_return(
+    cuda: FakeCuda, held: tuple[int, int], direct: Direct
+) -> None:
+    """Where the driver stays loaded the process waits, CUDA open, for the way back."""
+    await direct.move("park", [held[1]])
+    waiting = movers()
+
+    assert len(waiting) == 1
+    await direct.move("unpark", [held[1]])
+    assert cuda.state(held[0]) == "running"
+    assert cuda.count("init") == 1
+    assert await gone(waiting)
+
+
+@pytest.mark.parametrize("how", ["killed", "others", "broken"])
+async def test_kept_for_nothing(
+    cuda: FakeCuda, held: tuple[int, int], direct: Direct, how: str
+) -> None:
+    """One that is gone, or was kept for other processes, is replaced; a failure is told."""
+    await direct.move("park", [held[1]])
+    waiting = movers()
+    another = os.dup(held[1])
+    try:
+        if how == "killed":
+            waiting[0].kill()
+            await asyncio.sleep(0.1)
+        if how == "broken":
+            cuda.plan("kill", "restore")
+            with pytest.raises(Died):
+                await direct.move("unpark", [held[1]])
+        else:
+            await direct.move("unpark", [another if how == "others" else held[1]])
+            assert cuda.state(held[0]) == "running"
+            assert cuda.count("init") == 2
+    finally:
+        os.close(another)
+    assert await gone(waiting)
+
+
+async def test_nothing_is_kept_for_what_has_ended(held: tuple[int, int], direct: Direct) -> None:
+    """forget() ends the process that waits; so does the end of whoever started it."""
+    await direct.move("park", [held[1]])
+    waiting = movers()
+    await direct.forget()
+
+    assert await gone(waiting)
 
 
 async def test_no_library(held: tuple[int, int]) -> None:

@@ -79,6 +79,7 @@ async def test_the_listed_one_is_parked(cuda: FakeCuda, place: Path) -> None:
         assert cuda.state(core) == "running"
 
         await park.unpark()
+        await park.forget()
 
         assert cuda.state(child.pid) == "running"
         assert cuda.calls == ["lock", "checkpoint", "restore", "unlock"]
@@ -96,6 +97,7 @@ async def test_the_core_is_known_by_its_title(cuda: FakeCuda, place: Path, view:
         assert cuda.state(child.pid) == "running"
 
         await park.unpark()
+        await park.forget()
 
 
 async def test_twice_is_once(cuda: FakeCuda, place: Path) -> None:
@@ -155,7 +157,7 @@ async def test_a_failed_park_can_be_tried_again(cuda: FakeCuda, place: Path) -> 
 
         cuda.heal()
         await park.park(child)
-        park.forget()
+        await park.forget()
 
         assert open_files() == before
 

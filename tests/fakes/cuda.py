@@ -54,9 +54,16 @@ class FakeCuda:
     @property
     def calls(self) -> list[str]:
         """Steps that were tried, without looks at the state."""
+        return [word for word in self._words if word not in {"init", "state"}]
+
+    def count(self, step: str) -> int:
+        """Times that it was tried."""
+        return self._words.count(step)
+
+    @property
+    def _words(self) -> list[str]:
         file = self.folder / "calls"
-        words = [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
-        return [word for word in words if word not in {"init", "state"}]
+        return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
 
 
 class FakeTenants:
