@@ -14,9 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import Callable
-from pathlib import Path
 
 from appliance.clock import Clock
 from appliance.config import Mqtt
@@ -36,6 +34,7 @@ from appliance.doors.mqtt_paho import Terms
 from appliance.doors.mqtt_reception import Reception
 from appliance.doors.mqtt_retry import Outage
 from appliance.doors.mqtt_sending import NotTaken
+from appliance.doors.mqtt_terms import terms
 from appliance.doors.mqtt_topics import Topics
 from appliance.errors import StorageFailed
 
@@ -86,7 +85,6 @@ class MqttDoor:
         )
         self._taking: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self._tls: ssl.SSLContext | None = None
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until cancelled. Calls `ready` once, when it has connected or could not.
@@ -177,34 +175,13 @@ class MqttDoor:
             self._tell_ready = None
 
     def _terms(self) -> Terms:
-        """Raises ConnectionEnded for a file that cannot be read; it is read again each time."""
-        config = self._config
-        key = ""
-        try:
-            key = "mqtt.password_file"
-            password = (
-                Path(config.password_file).read_text().strip() if config.password_file else ""
-            )
-            key = "mqtt.tls_ca_file"
-            if config.tls and self._tls is None:
-                self._tls = ssl.create_default_context(cafile=config.tls_ca_file or None)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConnectionEnded(f"{key}: {error}") from error
-        return Terms(
-            host=config.host,
-            port=config.port,
-            is_v5=config.version == "5",
+        """Raises ConnectionEnded for a file that cannot be read."""
+        return terms(
+            self._config,
             identifier=self._identifier,
-            username=config.username,
-            password=password,
-            tls=self._tls,
-            keep_alive_s=config.keep_alive_s,
-            session_expiry_s=config.session_expiry_s,
-            connect_timeout_s=config.connect_timeout_s,
-            publish_timeout_s=config.publish_timeout_s,
+            session_expiry_s=self._config.session_expiry_s,
             max_packet_bytes=self._max_packet_bytes,
-            will_topic=self._topics.availability,
-            will_payload=b"offline",
+            will=(self._topics.availability, b"offline"),
         )
 
     def _explain(self, ended: ConnectionEnded) -> str:

@@ -105,17 +105,23 @@ class Connection:
         """Raises ConnectionEnded, sooner or later."""
         raise await asyncio.shield(self.ended)
 
-    async def subscribe(self, filters: tuple[str, ...]) -> None:
+    async def subscribe(self, filters: tuple[str, ...], *, news_only: bool = False) -> None:
         """Once, with QoS 1. With MQTT 5, what was retained comes to a new subscription only.
+
+        news_only  With QoS 0, so that nothing is kept for us. What is marked as retained
+                   then was published before we asked; MQTT 5 does not even send it.
 
         Raises ConnectionEnded if one is refused.
         """
+        qos = 0 if news_only else 1
         options = SubscribeOptions(
-            qos=1,
-            retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
-            retainAsPublished=True,
+            qos=qos,
+            retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
+            if news_only
+            else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
+            retainAsPublished=not news_only,
         )
-        how: Any = options if self._terms.is_v5 else 1  # paho takes either, by version
+        how: Any = options if self._terms.is_v5 else qos  # paho takes either, by version
         self._paho.subscribe([(each, how) for each in filters])
         try:
             # Not aiomqtt's: Python 3.11's wait_for, which it uses, may swallow a cancellation.

@@ -27,7 +27,10 @@ WILL_DELAY_S = 3
 
 
 class Terms(Struct, frozen=True, kw_only=True):
-    """How to connect. The will is retained."""
+    """How to connect. The will is retained; without a topic there is none.
+
+    session_expiry_s  0: no session is found, and none is left
+    """
 
     host: str
     port: int
@@ -41,8 +44,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     connect_timeout_s: float
     publish_timeout_s: float
     max_packet_bytes: int
-    will_topic: str
-    will_payload: bytes
+    will_topic: str = ""
+    will_payload: bytes = b""
 
 
 class QuietClient(aiomqtt.Client):
@@ -59,7 +62,7 @@ class QuietClient(aiomqtt.Client):
     _tick_due: Any = None  # asyncio.TimerHandle, uvloop's or asyncio's
 
     def __init__(self, terms: Terms) -> None:
-        v5 = terms.is_v5
+        v5, clean = terms.is_v5, terms.session_expiry_s == 0
         will = aiomqtt.Will(
             terms.will_topic,
             terms.will_payload,
@@ -74,13 +77,13 @@ class QuietClient(aiomqtt.Client):
             username=terms.username or None,
             password=terms.password or None,
             protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
-            clean_session=None if v5 else False,
-            clean_start=False if v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            clean_session=None if v5 else clean,
+            clean_start=clean if v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
             properties=_connect_properties(terms) if v5 else None,
             keepalive=terms.keep_alive_s,
             timeout=terms.connect_timeout_s,
             max_inflight_messages=20,  # Mosquitto's own, for brokers that do not say
-            will=will,
+            will=will if terms.will_topic else None,
             logger=_paho_log,
         )
         self.paho = self._client

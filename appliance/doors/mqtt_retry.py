@@ -18,12 +18,21 @@ class Outage:
     Pauses double from `min_s` up to `max_s`, each shortened by up to half at
     random, so that many appliances do not return to a broker in step. A
     connection that lasted STABLE_S starts them anew. `short_lived` is said when
-    connections come about and do not last, again and again.
+    connections come about and do not last, again and again; `meanwhile`, what holds
+    without one.
     """
 
-    def __init__(self, broker: str, min_s: float, max_s: float, *, short_lived: str = "") -> None:
+    def __init__(
+        self,
+        broker: str,
+        min_s: float,
+        max_s: float,
+        *,
+        short_lived: str = "",
+        meanwhile: str = "accepted requests are served, answers wait for it",
+    ) -> None:
         self._broker, self._min_s, self._max_s = broker, min_s, max_s
-        self._short_lived = short_lived
+        self._short_lived, self._meanwhile = short_lived, meanwhile
         self._cut = 0
         self._failures = 0
         self._since_s = 0.0
@@ -54,10 +63,7 @@ class Outage:
         if self._spoken_s is None or now_s - self._spoken_s >= SPOKEN_EVERY_S:
             self._spoken_s = now_s
             log.warning(
-                "no connection to the broker at %s: %s; accepted requests are served,"
-                " answers wait for it",
-                self._broker,
-                reason,
+                "no connection to the broker at %s: %s; %s", self._broker, reason, self._meanwhile
             )
         else:
             log.debug("broker at %s: %s", self._broker, reason)

@@ -1,0 +1,85 @@
+"""Listens to a smart plug: each message under its topic goes to the plug's meter.
+
+A connection of its own, without a session, so that nothing is ever kept for us: a
+reading that comes late would be taken for one of now. It publishes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from appliance.clock import Clock
+from appliance.config import Mqtt
+from appliance.doors.mqtt_client import Connection, ConnectionEnded, connected
+from appliance.doors.mqtt_message import Message
+from appliance.doors.mqtt_paho import Terms
+from appliance.doors.mqtt_retry import Outage
+from appliance.doors.mqtt_terms import terms
+
+LARGEST_PACKET_BYTES = 64 * 1024
+"""The broker drops what is larger, which no plug sends."""
+
+
+class Listener(Protocol):
+    """Takes what a plug says. It may not raise."""
+
+    topic: str
+
+    def take(self, payload: bytes, *, retained: bool = False) -> None: ...
+
+
+class PlugFeed:
+    """Hands `meter` all that is published under its topic, for as long as `run` runs.
+
+    name  makes the client identifier
+    """
+
+    def __init__(self, config: Mqtt, *, name: str, meter: Listener, clock: Clock) -> None:
+        self._config, self._meter, self._clock = config, meter, clock
+        self._identifier = f"wattnap-{name}-plug"
+        self._outage = Outage(
+            f"{config.host}:{config.port}, for the plug",
+            config.retry_min_s,
+            config.retry_max_s,
+            short_lived=f"does another appliance call itself {self._identifier}?",
+            meanwhile=f"nothing is heard from {meter.topic}",
+        )
+
+    async def run(self, listening: Callable[[], None] = lambda: None) -> None:
+        """Until cancelled. A broker that is away, wrong or hostile never ends it.
+
+        Calls `listening` each time that from then on it hears everything.
+        """
+        while True:
+            ended, up_s = ConnectionEnded(""), None
+            try:
+                async with connected(self._terms(), self._take) as connection:
+                    up_s = self._clock.now()
+                    await connection.subscribe((self._meter.topic,), news_only=True)
+                    self._outage.connected(up_s)
+                    listening()
+                    await connection.raise_when_ended()
+            except ConnectionEnded as error:
+                ended = error
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # We were stopped in the moment in which it ended, and only heard of that.
+                raise asyncio.CancelledError
+            now_s = self._clock.now()
+            lasted_s = 0.0 if up_s is None else now_s - up_s
+            pause_s = self._outage.failed(str(ended), now_s, lasted_s=lasted_s)
+            await self._clock.sleep_until(now_s + pause_s)
+
+    def _take(self, connection: Connection, message: Message) -> None:
+        connection.finished(message)
+        self._meter.take(message.payload, retained=message.retained)
+
+    def _terms(self) -> Terms:
+        return terms(
+            self._config,
+            identifier=self._identifier,
+            session_expiry_s=0,
+            max_packet_bytes=LARGEST_PACKET_BYTES,
+        )
