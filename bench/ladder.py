@@ -67,12 +67,19 @@ def below(made: Running) -> list[psutil.Process]:
 
 
 def ram_mb(made: Running) -> dict[str, int]:
-    """Proportional set size of what is held for the engine, by process."""
-    held: dict[str, int] = {}
+    """What is held for the engine, in proportional set sizes, by kind and by process.
+
+    "file" is what programs and libraries have in the page cache: the kernel may drop it.
+    """
+    held = dict.fromkeys(("anon", "shmem", "file"), 0)
     for process in below(made):
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, OSError):
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
+            for kind in ("anon", "shmem", "file"):
+                held[kind] += sizes[f"Pss_{kind.capitalize()}"] >> 10
             name = process.name()[:15]
-            held[name] = held.get(name, 0) + process.memory_full_info().pss // MB
+            held[name] = held.get(name, 0) + (sizes["Pss"] >> 10)
     return held
 
 
@@ -153,11 +160,13 @@ class Ladder:
         if not self.offers(depth):
             return {"lacks": self.made.status()["lacks"]}
         down, up, ram, held = [], [], [], []
+        held_mb: dict[str, int] = {}
         self.said.clear()
         for _ in range(self.options.cycles):
             down.append(self.made.rest(depth))
             held.append(self.gpu.held_mb())
-            ram.append(sum(ram_mb(self.made).values()))
+            held_mb = ram_mb(self.made)
+            ram.append(sum(held_mb[kind] for kind in ("anon", "shmem", "file")))
             up.append(self.first())
         rows = self.made.rows(
             "SELECT outcome, seconds, error FROM ledger_transition"
@@ -173,6 +182,7 @@ class Ladder:
             "different_answers": len(self.said),
             "ram_mb_slope": slope(ram),
             "ram_mb": ram,
+            "last_ram_mb": held_mb,
             "gpu_mb": held,
             "each_to_first_token_s": [round(s, 3) for s in up],
         }

@@ -86,6 +86,10 @@ USEFUL_ON = {
 }
 
 
+# Beginnings of the names of threads that a fork does well without.
+DISPENSABLE: tuple[str, ...] = ()
+
+
 class Unfit(Exception):
     """No server can be forked from this process. Says why, for people."""
 
@@ -209,8 +213,9 @@ def settle() -> None:
 
 
 def be_sure() -> None:
-    if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
-        raise Unfit(f"importing vLLM has started {threads - 1} threads, which forks would lack")
+    if others := [name for name in threads() if not name.startswith(DISPENSABLE)]:
+        named = ", ".join(sorted(others))
+        raise Unfit(f"importing vLLM has started threads that forks would lack: {named}")
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         raise Unfit("importing vLLM has initialized CUDA, which no fork could use")
@@ -218,6 +223,16 @@ def be_sure() -> None:
         with contextlib.suppress(OSError):  # the one that lists them is gone again
             if str(descriptor.readlink()).startswith(UNIFIED_MEMORY):
                 raise Unfit("importing vLLM has opened the GPU, which no fork could use")
+
+
+def threads() -> list[str]:
+    """Names of all but this one."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            if task.name != str(os.getpid()):
+                names.append((task / "comm").read_text().strip())
+    return names
 
 
 # Forking.

@@ -106,7 +106,7 @@ async def test_level_1(server: Server) -> None:
     status, woken = await server.ask("POST", "/wattnap/wake?level=1")
 
     assert (status, woken["asleep"], woken["weights"]) == (200, False, "kept")
-    assert server.client.told == ["sleep 1 abort", "wake_up None"]
+    assert server.client.told == ["sleep 1 abort", "wattnap_tidy", "wake_up None"]
 
 
 async def test_level_2_with_an_image(server: Server) -> None:
@@ -121,6 +121,7 @@ async def test_level_2_with_an_image(server: Server) -> None:
     assert server.client.told == [
         "wattnap_save /cache/main",
         "sleep 2 abort",
+        "wattnap_tidy",
         "wake_up ['weights']",
         "wattnap_load",
         "wake_up ['kv_cache']",

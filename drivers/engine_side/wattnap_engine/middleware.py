@@ -93,6 +93,7 @@ async def sleep(engine: Any, level: int) -> dict[str, Any]:
     before = await state_of(engine)
     # Abort: nothing runs but, for an instant, what its client has just given up.
     await engine.sleep(level, "abort")
+    await engine.collective_rpc("wattnap_tidy")
     state = await state_of(engine)
     if state["free_bytes"] is not None:
         state["freed_bytes"] = state["free_bytes"] - before["free_bytes"]

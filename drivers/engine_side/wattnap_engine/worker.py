@@ -5,6 +5,9 @@ Each method is called in every worker, while none of them runs a model. Python 3
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import logging
 import os
 import time
@@ -61,6 +64,12 @@ class Extension:
             written / 1e9,
         )
         return ""
+
+    def wattnap_tidy(self) -> None:
+        """Once it sleeps: give back the memory that loading and serving have left free."""
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # glibc's own, and not everywhere
+            ctypes.CDLL(None).malloc_trim(0)
 
     def wattnap_load(self) -> str:
         """Once the weights' memory is back, before it is used. Return as `wattnap_save` does.
