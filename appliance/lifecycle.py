@@ -64,9 +64,13 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class StepDue:
-    """The timetable says: be at `depth` by now."""
+    """The timetable says: be at `depth` by now; or, out of turn, a bake does.
+
+    cause  "policy" or "bake", for the ledger
+    """
 
     depth: Depth
+    cause: str = "policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,11 @@ class RestAsked:
     """The operator wants it at `depth`, once nothing waits or runs."""
 
     depth: Depth
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChanged:
+    """How an idle period is to be spent is another question now than when it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,7 @@ Event = (
     | StepDue
     | WakeAsked
     | RestAsked
+    | PlanChanged
     | Settled
     | Woke
     | Broke
@@ -200,7 +210,7 @@ def step(m: Machine, event: Event, load: Load) -> Move:
         case State.AWAKE, (StepDue(depth=depth) | RestAsked(depth=depth)):
             # A timer may fire in the same turn as an arrival. The request wins.
             return (m, ()) if busy or depth is Depth.AWAKE else rest(m, depth)
-        case State.AWAKE, WakeAsked():
+        case State.AWAKE, (WakeAsked() | PlanChanged()):
             return m, (() if busy else (EndIdle(), BeginIdle()))
 
         case State.ASLEEP, (Arrived() | WakeAsked() | StepDue(depth=Depth.AWAKE)):
@@ -209,6 +219,8 @@ def step(m: Machine, event: Event, load: Load) -> Move:
             return rest(m, depth) if depth > m.depth else (m, ())
         case State.ASLEEP, Finished():
             return m, ()  # it was cancelled before it could wake anything
+        case _, PlanChanged():
+            return m, ()  # it is asked when the next one begins
 
         case State.WAKING, Woke():
             m = Machine(State.AWAKE, Depth.AWAKE, Depth.AWAKE)
@@ -224,6 +236,8 @@ def step(m: Machine, event: Event, load: Load) -> Move:
 
         case State.SETTLING, WakeAsked():
             return replace(m, goal=Depth.AWAKE), ()
+        case State.SETTLING, RestAsked(depth=depth):
+            return replace(m, goal=max(m.depth, depth)), ()  # the operator's latest word
         case State.FAILED, WakeAsked():
             return replace(m, goal=Depth.AWAKE), (Hasten(),)  # it may have been repaired
         case (
@@ -255,8 +269,8 @@ def cause_of(event: Event, before: str) -> str:
             return "request"
         case WakeAsked() | RestAsked():
             return "operator"
-        case StepDue():
-            return "policy"
+        case StepDue(cause=cause):
+            return cause
         case Broke() | RetryDue():
             return "failure"
         case Closed():

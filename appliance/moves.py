@@ -6,7 +6,7 @@ Which way is the lifecycle's to decide; how an engine does it, the driver's.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 
 from appliance.attempt import LastWake
@@ -36,6 +36,8 @@ class Moves:
     facts            of the engine, while it has a process
     failure          why it last died or would not move; None once it woke
     smaller          how it differs from its configuration, which did not fit
+    missing          what it lacked, at its latest sleep, to wake as quickly as it can
+    arrivals         how often it has arrived, by depth
     wake             the latest climb
     rungs            the ladder; each climb tells it what it took
     """
@@ -54,6 +56,8 @@ class Moves:
         self.facts: EngineFacts | None = None
         self.failure: str | None = None
         self.smaller: tuple[str, ...] = ()
+        self.missing = ""
+        self.arrivals: Counter[Depth] = Counter()
         self.wake = LastWake()
         self.rungs = rungs
         self._canary = canary
@@ -125,7 +129,7 @@ class Moves:
     async def _go_down(self, depth: Depth) -> None:
         match depth:
             case Depth.LIGHT:
-                await self._engine.sleep()
+                self.missing = await self._engine.sleep()
             case Depth.PARKED:
                 await self._engine.park()
             case Depth.STOPPED:
@@ -184,6 +188,8 @@ class Moves:
         """Record a move that has ended: (seconds, joules) that it took."""
         seconds = self._clock.now() - began_s
         energy_j = self._books.turn("idle", Depth.OFF if error else to)
+        if error is None:
+            self.arrivals[to] += 1
         row = Transition(
             engine=self._alias,
             device=self._books.device,

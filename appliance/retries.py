@@ -42,20 +42,23 @@ def pause_s(failures: int, *, lasting: bool = False) -> float:
 class Retries:
     """One engine's. A failed start is `blame`d; `begin` starts the pause, `wait` spends it.
 
-    due_at  the next start, as UTC for people; None: none is due
+    due_at    the next start, as UTC for people; None: none is due
+    failures  in a row, but for starts that did not fit and are followed by smaller ones
+    lasting   the latest comes again until a person has done something
     """
 
     def __init__(self, clock: Clock) -> None:
         self.due_at: str | None = None
+        self.failures = 0
+        self.lasting = False
         self._clock = clock
-        self._failures = 0
         self._due_s = 0.0
         self._error: DriverError | None = None
         self._hurry = asyncio.Event()
 
     def worked(self) -> None:
         """It has answered a request."""
-        self._failures = 0
+        self.failures = 0
 
     def blame(self, error: DriverError) -> float:
         """A start has failed with this. Seconds of the pause that will follow."""
@@ -66,7 +69,8 @@ class Retries:
         """It failed, or died."""
         pause_s, told = self._pause_s, self._error
         if not isinstance(told, OutOfMemory):
-            self._failures += 1
+            self.failures += 1
+        self.lasting = isinstance(told, LASTING)
         self._error = None
         self._hurry.clear()
         self._due_s = self._clock.now() + pause_s
@@ -80,7 +84,7 @@ class Retries:
     def _pause_s(self) -> float:
         if isinstance(self._error, OutOfMemory):
             return pause_s(1)  # the next one is smaller, and they come to an end
-        return pause_s(self._failures + 1, lasting=isinstance(self._error, LASTING))
+        return pause_s(self.failures + 1, lasting=isinstance(self._error, LASTING))
 
     @property
     def left_s(self) -> float:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from appliance import inbox, serving
 from appliance import lifecycle as lc
@@ -21,6 +21,7 @@ from appliance.canary import Canary
 from appliance.clock import Clock, iso
 from appliance.deadlines import Deadlines
 from appliance.errors import ApplianceError, Expired, GaveUp, Interrupted, WakeFailed
+from appliance.events import Events, Owed
 from appliance.idleness import Idleness
 from appliance.journal import Journal
 from appliance.ladder import Rungs
@@ -33,8 +34,6 @@ from drivers.protocols import Engine
 from policies.ladder import Depth, Policy, Timetable
 
 log = logging.getLogger(__name__)
-
-Owed: TypeAlias = "asyncio.Task[lc.Event]"
 
 
 class Supervisor:
@@ -75,8 +74,7 @@ class Supervisor:
         self._notices = notices
         self._clock = clock
         self._max_attempts = max_attempts
-        self._events: asyncio.Queue[lc.Event | Owed] = asyncio.Queue()
-        self._owed: set[Owed] = set()
+        self._events = Events()
         self._serving: dict[Owed, Entry] = {}
         self._move: Owed | None = None
         self._watch: Owed | None = None
@@ -137,7 +135,7 @@ class Supervisor:
             return False
         task = next((t for t, e in self._serving.items() if e is entry), None)
         if task is not None:
-            self._forget(task)
+            self._events.forget(task)
             del self._serving[task]
         if not self._roster.remove(entry):
             return False
@@ -159,7 +157,7 @@ class Supervisor:
 
     def post(self, event: lc.Event) -> None:
         """Tell the machine what happened."""
-        self._events.put_nowait(event)
+        self._events.post(event)
 
     async def run(self, recovered: Iterable[Entry] = ()) -> None:
         """Handle events until Closed. Then no task and no engine is left.
@@ -173,9 +171,10 @@ class Supervisor:
                     self._take_up(entry)
                 self.started.set()
                 while self.machine.state is not lc.State.CLOSED:
-                    event = self._take(await self._events.get())
-                    if event is not None:
-                        self._handle(event)
+                    event, task = await self._events.next()
+                    if isinstance(event, lc.Finished) and task is not None:
+                        self._served(self._serving.pop(task))
+                    self._handle(event)
                 self._interrupt()
                 deadlines.cancel()
             await self.moves.end()
@@ -194,20 +193,6 @@ class Supervisor:
         for effect in effects:
             self._carry_out(effect)
 
-    def _take(self, item: lc.Event | Owed) -> lc.Event | None:
-        if not isinstance(item, asyncio.Task):
-            return item
-        if item not in self._owed:
-            return None
-        self._owed.remove(item)
-        event = item.result()
-        if isinstance(event, lc.Finished):
-            entry = self._serving.pop(item)
-            if entry.ended:
-                self._roster.remove(entry)
-                self._begin_gap()
-        return event
-
     def _carry_out(self, effect: lc.Effect) -> None:
         match effect:
             case lc.Wake(depth=depth):
@@ -216,7 +201,7 @@ class Supervisor:
                     self._tell_waking(entry)
                 self._move = self._owe(self._climb(depth, self._cause))
             case lc.Rest(here=here, depth=depth):
-                self.idleness.rest_wish = None
+                self.idleness.rests()
                 self._move = self._owe(self._descend(here, depth, self._cause))
             case lc.Serve():
                 for entry in self._roster.take():
@@ -279,6 +264,11 @@ class Supervisor:
         self.retries.worked()
         return lc.Finished()
 
+    def _served(self, entry: Entry) -> None:
+        if entry.ended:
+            self._roster.remove(entry)
+            self._begin_gap()
+
     def _again(self, entry: Entry) -> None:
         """An attempt failed: let it wait for the next one, or give it up."""
         parts_seen = entry.events is not None and entry.parts > 0
@@ -296,7 +286,7 @@ class Supervisor:
     def _requeue(self) -> None:
         serving_now, self._serving = self._serving, {}
         for task, entry in serving_now.items():
-            self._forget(task)
+            self._events.forget(task)
             if entry.ended:  # its answer was whole before the engine died
                 self._roster.remove(entry)
             else:
@@ -349,13 +339,13 @@ class Supervisor:
 
     def _unwatch(self) -> None:
         if self._watch is not None:
-            self._forget(self._watch)
+            self._events.forget(self._watch)
             self._watch = None
 
     def _back_off(self) -> None:
         self._unwatch()
         if self._move is not None:
-            self._forget(self._move)
+            self._events.forget(self._move)
         self.retries.begin()
         self._move = self._owe(self._mend())
 
@@ -380,22 +370,22 @@ class Supervisor:
     def _begin_idle(self) -> None:
         if self.idleness.rest_wish is not None:
             self.post(lc.RestAsked(self.idleness.rest_wish))
-        steps = self.idleness.plan()
-        self._idle = self._tasks.create_task(self._follow(steps), name="timetable")
+        steps, cause = self.idleness.plan(), self.idleness.cause
+        self._idle = self._tasks.create_task(self._follow(steps, cause), name="timetable")
 
-    async def _follow(self, steps: Timetable) -> None:
+    async def _follow(self, steps: Timetable, cause: str) -> None:
         begun_s = self._clock.now()
         for step in steps:
             if step.depth is not Depth.AWAKE or step.after_s > 0:
                 await self._clock.sleep_until(begun_s + step.after_s)
-                self.post(lc.StepDue(step.depth))
+                self.post(lc.StepDue(step.depth, cause))
 
     # Endings.
 
     def _interrupt(self) -> None:
         """Give back what ran, as if it had not been claimed; tell who waits at a connection."""
         for task, entry in self._serving.items():
-            self._forget(task)
+            self._events.forget(task)
             if entry.seq is not None:
                 self._journal.put(partial(inbox.release, seq=entry.seq))
         for entry in [*self._roster.waiting, *self._roster.running]:
@@ -403,14 +393,7 @@ class Supervisor:
                 self._attempts.fail(entry, Interrupted(), self.moves.wake)
         for owed in (self._move, self._watch):
             if owed is not None:
-                self._forget(owed)
+                self._events.forget(owed)
 
     def _owe(self, work: Coroutine[Any, Any, lc.Event]) -> Owed:
-        task = self._tasks.create_task(work)
-        self._owed.add(task)
-        task.add_done_callback(self._events.put_nowait)
-        return task
-
-    def _forget(self, task: Owed) -> None:
-        self._owed.discard(task)
-        task.cancel()
+        return self._events.owe(self._tasks, work)

@@ -49,7 +49,7 @@ def events() -> list[lc.Event]:
 
 
 def label(event: lc.Event, load: str) -> str:
-    values = [getattr(event, name) for name in event.__dataclass_fields__]
+    values = [getattr(event, name) for name in event.__dataclass_fields__ if name != "cause"]
     told = ", ".join(v.name if isinstance(v, Depth) else str(v).lower() for v in values)
     name = f"{type(event).__name__}({told})" if told else type(event).__name__
     return f"{name} [{load}]" if load else name

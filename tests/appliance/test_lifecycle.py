@@ -104,10 +104,10 @@ class World:
             for lost in range(self.load.running + 1):
                 yield self.post(lc.Broke(), giving_up=lost)
         yield self.post(lc.WakeAsked())
+        yield self.post(lc.PlanChanged())
         for depth in Depth:
             yield self.post(lc.RestAsked(depth))
-            if self.timetable:
-                yield self.post(lc.StepDue(depth))
+            yield self.post(lc.StepDue(depth))  # a bake's come without a timetable too
 
     def check(self) -> None:
         state, load = self.machine.state, self.load
