@@ -21,6 +21,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 
 from appliance import defaults, ledger, notify
+from appliance.bake import Bake
 from appliance.books import Books
 from appliance.canary import Canary
 from appliance.clock import Clock, SystemClock
@@ -53,6 +54,7 @@ class Appliance:
     """Everything wired and running, but for the doors."""
 
     intake: Intake
+    bake: Bake
     supervisor: Supervisor
     store: Store
     clock: Clock
@@ -86,6 +88,8 @@ async def serve(config: Config, *, fake: bool = False, engine: Engine | None = N
         log.info("ready: socket %s, MQTT %s", config.socket_path, _broker(config))
         if config.power.start_awake or config.power.policy == "always_on":
             appliance.intake.wake()
+        else:
+            appliance.bake.look(bake=config.power.bake)
         await stop.wait()
         notify.stopping()
         log.info("stopping")
@@ -128,12 +132,22 @@ async def running(
             books=books,
             max_attempts=config.inbox.max_attempts,
         )
+        bake = Bake(
+            engine=engine,
+            alias=alias,
+            store=store,
+            supervisor=supervisor,
+            journal=journal,
+            notices=notices,
+            clock=clock,
+        )
         intake = Intake(
             alias=alias,
             device=books.device,
             store=store,
             roster=roster,
             supervisor=supervisor,
+            bake=bake,
             notices=notices,
             clock=clock,
             max_waiting=config.inbox.max_waiting,
@@ -148,14 +162,18 @@ async def running(
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(journal.run(), name="journal")
             tasks.create_task(supervisor.run(await intake.recover()), name="supervisor")
-            hourly = tasks.create_task(housekeeping.run(), name="housekeeping")
+            others = [
+                tasks.create_task(housekeeping.run(), name="housekeeping"),
+                tasks.create_task(bake.run(), name="bake"),
+            ]
             await supervisor.started.wait()
             try:
-                yield Appliance(intake, supervisor, store, clock)
+                yield Appliance(intake, bake, supervisor, store, clock)
             finally:
                 supervisor.post(Closed())
                 await supervisor.stopped.wait()
-                hourly.cancel()
+                for task in others:
+                    task.cancel()
                 journal.close()
     finally:
         await store.close()

@@ -38,7 +38,7 @@ class Grouped(click.Group):
     sections = (
         ("Serve", ("run", "demo", "config", "doctor")),
         ("Prompts", ("ask", "submit", "answer", "cancel")),
-        ("Power", ("status", "wake", "rest")),
+        ("Power", ("status", "wake", "rest", "bake")),
         ("Log", ("requests", "energy", "wakes")),
     )
 

@@ -152,12 +152,16 @@ class Power(Section, frozen=True):
     max_depth          where it rests: "auto" is as little deep as leaves the GPU to others; or the
                        deepest that is offered, but never deeper than this
     start_awake        true: wake at start-up, not at the first request
+    bake               true: what would make the first start and the first rest of new settings
+                       slow is done once when the daemon starts, and then it rests; false: at the
+                       word of `wattnap bake`. Not where it is to be awake from the start anyway
     """
 
     policy: Literal["always_on", "fixed"] = "fixed"
     idle_timeout_s: Seconds = 300.0
     max_depth: Depth | Literal["auto"] = "auto"
     start_awake: bool = False
+    bake: bool = True
 
 
 class Inbox(Section, frozen=True):

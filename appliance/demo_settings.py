@@ -42,7 +42,8 @@ def settings(parts: Parts, broker: Broker, folder: Path, runtime: Path) -> str:
                 "username": broker.username,
                 "password_file": str(broker.password_file),
             },
-            "power": {"policy": "fixed", "idle_timeout_s": idle_timeout_s(parts)},
+            # The story begins with an engine that is not there.
+            "power": {"policy": "fixed", "idle_timeout_s": idle_timeout_s(parts), "bake": False},
             "engine": {"kind": "fake"} if parts.fake else _engine(parts),
             # A GPU's counter says nothing about an engine that does not use it.
             "energy": {"meter": "cpu_time" if parts.fake else "auto"},

@@ -139,6 +139,13 @@ class Desk(Protocol):
         """
         ...
 
+    def bake(self, *, again: bool = False) -> None:
+        """The operator wants the engine's first start done now; `again`: even if it is.
+
+        Whoever listens to Baking hears what comes of it; a bake that goes on is joined.
+        """
+        ...
+
     def state(self) -> dict[str, Any]:  # JSON
         """`{"state", "depth", "engine", "model", "waiting", "running", "since", …}`."""
         ...

@@ -12,6 +12,7 @@ ApplianceError                                                   CLI exit  HTTP
 ├── InboxFull       try again after `retry_after_s`                 75      429
 ├── StorageFailed   not accepted: the disk would not take it        75      503
 ├── WakeFailed      the engine would not start                      75      503
+├── BakeFailed      it was not prepared; requests are served all the same 70   500
 ├── Interrupted     the daemon is stopping; accepted ones are kept  75      503
 ├── Expired         nobody waits for it any more                    75      504
 ├── Cancelled       its sender took it back                         75      499
@@ -138,6 +139,12 @@ class WakeFailed(ApplianceError):
     def __init__(self, reason: str, retry_after_s: float) -> None:
         super().__init__(f"the engine would not start: {reason}")
         self.retry_after_s = retry_after_s
+
+
+class BakeFailed(ApplianceError):
+    """The first start was not prepared. Whoever asks next waits for what was not done."""
+
+    code = "bake_failed"
 
 
 class Interrupted(ApplianceError):

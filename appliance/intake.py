@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from appliance import inbox, ledger
+from appliance.bake import Bake
 from appliance.clock import Clock, iso, seconds_between
 from appliance.desk import Answer, Delivery, Outgoing, Receipt
 from appliance.errors import (
@@ -52,6 +53,7 @@ class Intake:
         store: Store,
         roster: Roster,
         supervisor: Supervisor,
+        bake: Bake,
         notices: Notices,
         clock: Clock,
         max_waiting: int,
@@ -61,6 +63,7 @@ class Intake:
         self._store = store
         self._roster = roster
         self._supervisor = supervisor
+        self._bake = bake
         self._clock = clock
         self._max_waiting = max_waiting
         self._accepting = 0
@@ -201,19 +204,25 @@ class Intake:
         self._supervisor.wake(keep_warm_s)
 
     def rest(self, depth: str | None = None) -> None:
+        goal = self._find_rest(depth)
+        self._bake.stop("the operator wants it at rest")
+        self._supervisor.rest(goal)
+
+    def _find_rest(self, depth: str | None) -> Depth:
         offered = [
             rung.depth for rung in self._supervisor.idleness.ladder if rung.depth is not Depth.AWAKE
         ]
         if depth is None:
             wanted = self._supervisor.idleness.resting
-            self._supervisor.rest(offered[-1] if wanted is Depth.AWAKE else wanted)
-            return
+            return offered[-1] if wanted is Depth.AWAKE else wanted
         for rung in offered:
             if ledger.word(rung) == depth:
-                self._supervisor.rest(rung)
-                return
+                return rung
         names = ", ".join(ledger.word(rung) for rung in offered)
         raise BadRequest(f"depth {depth!r} is not offered here; offered: {names}")
+
+    def bake(self, *, again: bool = False) -> None:
+        self._bake.ask(again=again)
 
     def state(self) -> dict[str, Any]:
         machine, load = self._supervisor.machine, self._roster.load
@@ -235,6 +244,7 @@ class Intake:
                 if (why := self._supervisor.moves.rungs.lacks(depth))
             },
             "retry_at": self._supervisor.retries.due_at,
+            "bake": self._bake.state,
             "smaller": list(self._supervisor.moves.smaller),
             "set_aside": str(self._store.set_aside) if self._store.set_aside else None,
         }

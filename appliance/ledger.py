@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 from sqlite_utils import Database
 
 from policies.ladder import Depth
@@ -79,6 +79,20 @@ class Spent(Struct, frozen=True, kw_only=True):
     source: str | None
 
 
+class Baked(Struct, frozen=True, kw_only=True):
+    """One bake that came to an end. See 0005_baked.sql."""
+
+    recipe: str
+    engine: str
+    at: str
+    ended_at: str
+    seconds: float
+    outcome: Literal["ok", "failed"]
+    error: str | None = None
+    missing: str | None = None
+    energy_j: float | None = None
+
+
 def add(db: Database, row: RequestLine | Transition | Spent) -> None:
     """Append one row to the table that it belongs to."""
     table = {
@@ -86,12 +100,29 @@ def add(db: Database, row: RequestLine | Transition | Spent) -> None:
         Transition: "ledger_transition",
         Spent: "ledger_energy",
     }[type(row)]
-    values = asdict(row)
-    if "klass" in values:
-        values["class"] = values.pop("klass")
-    names = ", ".join(values)
-    places = ", ".join(f":{name}" for name in values)
-    db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", values)  # noqa: S608 - our names
+    _insert(db, table, asdict(row))
+
+
+def add_bake(db: Database, row: Baked) -> Baked:
+    """Append it, and return it with the joules of the moves that it caused."""
+    counted, moves, energy_j = db.execute(
+        "SELECT count(energy_j), count(*), sum(energy_j) FROM ledger_transition"
+        " WHERE engine = :engine AND cause = 'bake' AND at >= :at",
+        {"engine": row.engine, "at": row.at},
+    ).fetchone()
+    whole = replace(row, energy_j=energy_j if counted == moves else None)
+    _insert(db, "baked", asdict(whole))
+    return whole
+
+
+def latest_bakes(db: Database, recipe: str, limit: int) -> list[Baked]:
+    """The newest first."""
+    names = ", ".join(Baked.__struct_fields__)
+    found = db.execute(
+        f"SELECT {names} FROM baked WHERE recipe = ? ORDER BY seq DESC LIMIT ?",  # noqa: S608 - ours
+        (recipe, limit),
+    ).fetchall()
+    return [Baked(**dict(zip(Baked.__struct_fields__, row, strict=True))) for row in found]
 
 
 def word(depth: Depth) -> str:
@@ -121,3 +152,11 @@ def last_wakes_s(db: Database, engine: str) -> dict[Depth, float]:
         (engine,),
     ).fetchall()
     return {Depth[depth.upper()]: float(seconds) for depth, seconds, _ in found}
+
+
+def _insert(db: Database, table: str, values: dict[str, Any]) -> None:
+    if "klass" in values:
+        values["class"] = values.pop("klass")
+    names = ", ".join(values)
+    places = ", ".join(f":{name}" for name in values)
+    db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", values)  # noqa: S608 - our names

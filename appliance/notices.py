@@ -51,7 +51,24 @@ class ApplianceChanged(Struct, frozen=True):
     """The machine's state changed; `Desk.state()` says what it is now."""
 
 
-Notice = Progress | Part | OutboxReady | ApplianceChanged
+class Baking(Struct, frozen=True, kw_only=True):
+    """A bake moved on, or ended.
+
+    step      "starting", "awake", "asleep", "parked"; in the end "baked", "failed" or "stopped"
+    seconds   since it began
+    detail    "asleep", "baked": what a quick wake still lacks; "failed", "stopped": why
+    at        "baked": when that was
+    energy_j  "baked": what it took; None: not measured
+    """
+
+    step: str
+    seconds: float
+    detail: str = ""
+    at: str | None = None
+    energy_j: float | None = None
+
+
+Notice = Progress | Part | OutboxReady | ApplianceChanged | Baking
 
 
 class Subscription:

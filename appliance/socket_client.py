@@ -13,7 +13,7 @@ from appliance.errors import ApplianceError, Unreachable
 
 Event = dict[str, Any]  # JSON, docs/socket.md
 
-LAST_EVENTS = frozenset({"answer", "error", "status", "ok", "cancelled"})
+LAST_EVENTS = frozenset({"answer", "error", "status", "ok", "cancelled", "baked"})
 
 
 class Daemon:

@@ -38,6 +38,7 @@ args = {args}
 {env}
 [power]
 idle_timeout_s = 86400
+bake = false
 """
 
 

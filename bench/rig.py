@@ -50,6 +50,7 @@ start_timeout_s = 120
 stall_timeout_s = {stall_timeout_s}
 [power]
 idle_timeout_s = {idle_timeout_s}
+bake = false
 [inbox]
 max_waiting = 100000
 [energy]

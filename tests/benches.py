@@ -142,13 +142,17 @@ async def bench(
     clock: FakeClock | None = None,
     start_s: float = 0.0,
     lacks: Mapping[Rest, str] = NOTHING_BETWEEN,
+    recipe: str = "",
+    to_prepare: int = 1,
 ) -> AsyncIterator[Bench]:
     """A running appliance in `folder`; a second one there sees what a restart sees.
 
     Its engine is on or off, unless `lacks` lets it rest in between.
     """
     clock = clock or FakeClock()
-    engine = BrittleEngine(start_s=start_s, lacks=lacks, sleep=clock.sleep)
+    engine = BrittleEngine(
+        start_s=start_s, lacks=lacks, recipe=recipe, to_prepare=to_prepare, sleep=clock.sleep
+    )
     meter = FakeMeter(now=clock.now)
     async with running(config or configured(folder), engine, meter, clock) as appliance:
         made = Bench(appliance, engine, meter, clock)

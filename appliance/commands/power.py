@@ -1,4 +1,4 @@
-"""status, wake, rest: what the machine does, and the operator's word in it."""
+"""status, wake, rest, bake: what the machine does, and the operator's word in it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,36 @@ def rest(config: Config, json_: bool, depth: str | None) -> None:
     _confirm(json_, "going to rest")
 
 
-COMMANDS = (status, wake, rest)
+@click.command()
+@click.option("--again", is_flag=True, help="Even if it is baked already.")
+@as_json
+@with_config
+def bake(config: Config, json_: bool, again: bool) -> None:
+    """Do the first start of these settings now, while nobody waits for it.
+
+    The daemon does so by itself when it starts (power.bake) after a change of
+    the model, its flags, vLLM or the driver. Tells how it goes on; prompts are
+    answered meanwhile. Ctrl-C ends the telling, `wattnap rest` the bake.
+
+    \b
+    wattnap bake
+    wattnap bake --again --json
+
+    Exit codes: 0 it is baked · 69 no daemon · 70 it failed, or was stopped ·
+    130 interrupted.
+    """
+    from appliance.socket_client import Daemon
+
+    event: Event = {}
+    with Daemon(config.socket_path) as daemon:
+        for event in daemon.call("bake", again=again or None):
+            if not json_:
+                click.echo(baking(event))
+    if json_:
+        print_json({key: event.get(key) for key in ("at", "seconds", "energy_j", "detail")})
+
+
+COMMANDS = (status, wake, rest, bake)
 
 
 def _tell(config: Config, op: str, **fields: object) -> Event:
@@ -92,6 +121,24 @@ def _confirm(json_: bool, words: str) -> None:
         print_json({"ok": True})
     else:
         click.echo(words)
+
+
+STEPS = {
+    "starting": "starting; a first start may take minutes",
+    "awake": "awake, and has answered",
+    "asleep": "has slept",
+    "parked": "has been off the GPU",
+}
+
+
+def baking(event: Event) -> str:
+    """One step of a bake for people."""
+    detail = f"; {event['detail']}" if event.get("detail") else ""
+    if event["event"] == "baked":
+        joules = f", {event['energy_j']:.0f} J" if event.get("energy_j") is not None else ""
+        lacks = f"; wakes could be quicker{detail}" if detail else ""
+        return f"baked at {cell('at', event['at'])}: {event['seconds']:.1f} s{joules}{lacks}"
+    return f"{event['seconds']:6.1f} s  {STEPS.get(event['step'], event['step'])}{detail}"
 
 
 def describe(told: dict[str, Any]) -> list[str]:
@@ -110,6 +157,7 @@ def describe(told: dict[str, Any]) -> list[str]:
     if told.get("retry_at"):
         at = cell("at", told["retry_at"])
         lines.append(f"the next start is tried at {at}; `wattnap wake` tries it now")
+    lines += describe_bake(told.get("bake") or {})
     if told.get("smaller"):
         lines.append(f"smaller than configured, which did not fit: {', '.join(told['smaller'])}")
     if told.get("set_aside"):
@@ -118,3 +166,17 @@ def describe(told: dict[str, Any]) -> list[str]:
     if energy.get("today_j") is not None:
         lines.append(f"{energy['today_j']:.0f} J today ({energy.get('source')})")
     return lines
+
+
+def describe_bake(told: dict[str, Any]) -> list[str]:
+    """How far the first start is prepared; nothing where all is well."""
+    match told.get("state"):
+        case "needed":
+            return ["not baked yet: the next start takes longer; `wattnap bake` does it now"]
+        case "baking":
+            return [f"baking: {STEPS.get(told['step'], told['step'])}"]
+        case "failed":
+            return [f"the bake failed: {told['reason']}; `wattnap bake` tries again"]
+        case "baked" if told.get("missing"):
+            return [f"wakes could be quicker: {told['missing']}"]
+    return []

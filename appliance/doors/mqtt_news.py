@@ -103,4 +103,10 @@ def progress_json(progress: Progress) -> bytes:
 
 
 def _wanted(notice: Notice) -> bool:
-    return isinstance(notice, ApplianceChanged) or notice.door == DOOR
+    match notice:
+        case ApplianceChanged():
+            return True
+        case Progress(door=door) | Part(door=door) | OutboxReady(door=door):
+            return door == DOOR
+        case _:
+            return False  # nobody follows a bake over MQTT

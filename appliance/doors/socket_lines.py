@@ -71,8 +71,12 @@ class Rest(Op, frozen=True, kw_only=True, tag="rest"):
     depth: Depth | None = None
 
 
-AnyOp = Submit | Ask | Fetch | Cancel | Status | Wake | Rest
-OPS = "submit, ask, answer, cancel, status, wake, rest"
+class Bake(Op, frozen=True, kw_only=True, tag="bake"):
+    again: bool = False
+
+
+AnyOp = Submit | Ask | Fetch | Cancel | Status | Wake | Rest | Bake
+OPS = "submit, ask, answer, cancel, status, wake, rest, bake"
 
 
 class Hint(Struct, frozen=True):

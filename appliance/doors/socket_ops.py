@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from appliance.desk import Answer, Desk, Receipt
 from appliance.doors import socket_lines as lines
-from appliance.doors.socket_lines import AnyOp, Ask, Cancel, Fetch, Rest, Status, Submit, Wake
-from appliance.errors import BadRequest, Gone
-from appliance.notices import Notice, Part, Progress, Subscription
+from appliance.doors.socket_lines import (
+    AnyOp,
+    Ask,
+    Bake,
+    Cancel,
+    Fetch,
+    Rest,
+    Status,
+    Submit,
+    Wake,
+)
+from appliance.errors import BadRequest, BakeFailed, Gone
+from appliance.notices import Baking, Notice, Part, Progress, Subscription
 from appliance.request import Request, parse
 
 DOOR = "socket"
@@ -59,6 +70,22 @@ class Caller:
             case Rest(depth=depth):
                 self._desk.rest(depth)
                 await self._send(lines.event("ok", op.tag))
+            case Bake(again=again):
+                await self._bake(op, again=again)
+
+    async def _bake(self, op: Bake, *, again: bool) -> None:
+        """Tell how it goes on. Whoever leaves ends nothing."""
+        self._may_cancel()
+        with self._desk.notices.subscribed(lambda notice: isinstance(notice, Baking)) as news:
+            self._desk.bake(again=again)
+            async for notice in news:
+                assert isinstance(notice, Baking)
+                if notice.step in {"failed", "stopped"}:
+                    raise BakeFailed(notice.detail)
+                name = "baked" if notice.step == "baked" else "baking"
+                await self._send(lines.event(name, op.tag, **baking(notice)))
+                if name == "baked":
+                    return
 
     async def _request(self, op: Submit | Ask) -> None:
         try:
@@ -147,6 +174,17 @@ class Caller:
                     "progress", op.tag, id=id, state=state, expected_s=expected_s, code=code
                 )
         await self._send(told)
+
+
+def baking(notice: Baking) -> dict[str, Any]:
+    """The fields of its event."""
+    return {
+        "step": None if notice.step == "baked" else notice.step,
+        "seconds": round(notice.seconds, 3),
+        "detail": notice.detail or None,
+        "at": notice.at,
+        "energy_j": notice.energy_j,
+    }
 
 
 class Followed:

@@ -53,15 +53,26 @@ def wattnap(
 
 @contextlib.contextmanager
 def daemon(
-    config: Path, log: Path, *arguments: str, stderr: IO[bytes] | None = None, **environment: str
+    config: Path,
+    log: Path,
+    *arguments: str,
+    stderr: IO[bytes] | None = None,
+    stand_in: bool = False,
+    **environment: str,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`wattnap run --fake`, ready, until the block ends; then told to stop."""
+    """`wattnap run --fake`, ready, until the block ends; then told to stop.
+
+    `stand_in`: instead, the daemon over a process that plays vLLM, with its switches.
+    """
+    command = [*WATTNAP, "--config", str(config), "run", "--fake"]
+    if stand_in:
+        command = [sys.executable, "-m", "tests.fakes.daemon", str(config)]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, log.open("ab") as file:
         manager.bind("")  # the kernel names it, unix(7)
         manager.settimeout(30)
         notify = "@" + manager.getsockname().decode().removeprefix("\0")
         process = subprocess.Popen(
-            [*WATTNAP, "--config", str(config), "run", "--fake", *arguments],
+            [*command, *arguments],
             stdout=file,
             stderr=stderr or file,
             env=os.environ | {"NOTIFY_SOCKET": notify} | environment,

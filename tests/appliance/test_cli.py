@@ -211,6 +211,18 @@ def test_status_wake_and_rest(config: Path) -> None:
     assert people.startswith("awake")
 
 
+def test_bake(config: Path) -> None:
+    """It tells each step and how it ended; `--json` only that."""
+    people = wattnap("bake", config=config).stdout.splitlines()
+    result = told(wattnap("bake", "--again", "--json", config=config))
+
+    assert "awake, and has answered" in people[-3]
+    assert "has slept" in people[-2]
+    assert people[-1].startswith("baked at ")
+    assert result["at"]
+    assert result["seconds"] < 60
+
+
 def test_rest_at_a_depth_that_is_not_offered(config: Path) -> None:
     """65, with the depths that are."""
     result = wattnap("rest", "parked", config=config)

@@ -21,6 +21,7 @@ from appliance.doors.socket import MAX_CONNECTIONS, STALLED_S, SocketDoor
 from appliance.doors.socket_connection import MAX_OPS, Connection
 from appliance.doors.socket_lines import OPS
 from appliance.errors import ApplianceError, BadRequest, ConfigError, InboxFull, WakeFailed
+from appliance.notices import Baking
 from tests.fakes.desk import FakeDesk
 
 LIMIT = 64 * 1024
@@ -216,6 +217,35 @@ async def test_wake_rest_cancel(desk: FakeDesk, path: Path) -> None:
     assert desk.wakes == [60.0]
     assert desk.rests == [None]
     assert desk.cancelled == [("socket", ME, "a"), ("socket", ME, "b"), ("mqtt", "", "c")]
+
+
+async def test_a_bake_is_followed_to_its_end(desk: FakeDesk, path: Path) -> None:
+    """Its steps, then `baked`; a failed one ends with the error. The ops go on side by side."""
+    desk.bakings = [
+        Baking(step="starting", seconds=0.0),
+        Baking(step="asleep", seconds=92.0, detail="3 of 13 GB"),
+        Baking(step="baked", seconds=95.5, at="2026-01-01T00:00:00.000Z", energy_j=900.0),
+    ]
+    async with serving(path, desk), connected(path) as client:
+        await client.send({"op": "bake", "again": True, "tag": 1})
+        told = [await client.event() for _ in range(3)]
+        desk.bakings = [Baking(step="failed", seconds=1.0, detail="no such flag")]
+        await client.send({"op": "bake"})
+        failed = await client.event()
+
+    assert desk.bakes == [True, False]
+    assert told == [
+        {"event": "baking", "tag": 1, "step": "starting", "seconds": 0.0},
+        {"event": "baking", "tag": 1, "step": "asleep", "seconds": 92.0, "detail": "3 of 13 GB"},
+        {
+            "event": "baked",
+            "tag": 1,
+            "seconds": 95.5,
+            "at": "2026-01-01T00:00:00.000Z",
+            "energy_j": 900.0,
+        },
+    ]
+    assert failed["error"] == {"code": "bake_failed", "message": "no such flag"}
 
 
 async def test_a_text_that_looks_like_json_stays_text(desk: FakeDesk, path: Path) -> None:

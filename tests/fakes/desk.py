@@ -11,7 +11,7 @@ from typing import Any
 
 from appliance.desk import Answer, Delivery, Outgoing, Receipt
 from appliance.errors import ApplianceError, BadRequest, Conflict
-from appliance.notices import ApplianceChanged, Notices, OutboxReady, Part, Progress
+from appliance.notices import ApplianceChanged, Baking, Notices, OutboxReady, Part, Progress
 from appliance.request import Request
 
 Key = tuple[str, str, str]
@@ -39,6 +39,9 @@ class FakeDesk:
         self.cancelled: list[Key] = []
         self.wakes: list[float] = []
         self.rests: list[str | None] = []
+        self.bakes: list[bool] = []
+        self.bakings: list[Baking] = []
+        """What whoever asks for a bake is told of it."""
         self.delivered_numbers: list[int] = []
         self.settled_mids: list[int] = []
         self.sessions_lost = 0
@@ -153,6 +156,11 @@ class FakeDesk:
             raise BadRequest(f"depth {depth!r} is not offered; offered: off")
         self.rests.append(depth)
         self.notices.tell(ApplianceChanged())
+
+    def bake(self, *, again: bool = False) -> None:
+        self.bakes.append(again)
+        for told in self.bakings:
+            self.notices.tell(told)
 
     def state(self) -> dict[str, Any]:
         return {"state": "asleep", "depth": "off", "engine": "main", "waiting": 0, "running": 0}

@@ -38,6 +38,7 @@ args = [{args}]
 
 [power]
 idle_timeout_s = 3600
+bake = false
 """
 
 # docs/mqtt.md recommends them.
