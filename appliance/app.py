@@ -20,7 +20,7 @@ from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from appliance import defaults, ledger, notify
+from appliance import defaults, ledger, notify, state_dir
 from appliance.bake import Bake
 from appliance.books import Books
 from appliance.canary import Canary
@@ -65,7 +65,7 @@ async def serve(config: Config, *, fake: bool = False, engine: Engine | None = N
 
     `fake`: an engine in memory, whatever the configuration names. `engine`: this one.
 
-    Raises ConfigError or StorageFailed if it cannot start, and StorageFailed, once all
+    Raises ConfigError, InUse or StorageFailed if it cannot start, and StorageFailed, once all
     has stopped, if the database is found to be damaged: the next start begins a new one.
     """
     # Nothing here makes cycles in earnest. With the defaults, each full collection walks
@@ -110,7 +110,19 @@ async def _stop_if_damaged(store: Store, stop: asyncio.Event) -> None:
 async def running(
     config: Config, engine: Engine, meter: Meter | None, clock: Clock
 ) -> AsyncIterator[Appliance]:
-    """Everything but the doors, until the context is left; then all is stopped and committed."""
+    """Everything but the doors, until the context is left; then all is stopped and committed.
+
+    Raises InUse if another daemon has the state directory.
+    """
+    with state_dir.held(Path(config.state_dir)):
+        async with _running(config, engine, meter, clock) as appliance:
+            yield appliance
+
+
+@asynccontextmanager
+async def _running(
+    config: Config, engine: Engine, meter: Meter | None, clock: Clock
+) -> AsyncIterator[Appliance]:
     alias, notices = config.engine.alias, Notices()
     store = Store(config.database)
     await store.open()

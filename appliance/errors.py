@@ -10,6 +10,7 @@ ApplianceError                                                   CLI exit  HTTP
 │   └── Conflict    … choose another id: this one has another body  65      409
 ├── Gone            answered long ago; only the id is still known   65      410
 ├── InboxFull       try again after `retry_after_s`                 75      429
+├── InUse           another daemon has the state directory          75       -
 ├── StorageFailed   not accepted: the disk would not take it        75      503
 ├── WakeFailed      the engine would not start                      75      503
 ├── BakeFailed      it was not prepared; requests are served all the same 70   500
@@ -23,6 +24,7 @@ ApplianceError                                                   CLI exit  HTTP
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, ClassVar
 
 MESSAGE_CHARS = 1000
@@ -119,6 +121,19 @@ class InboxFull(ApplianceError):
     def __init__(self, limit: int, retry_after_s: float) -> None:
         super().__init__(f"{limit} requests are waiting; try again in {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
+
+
+class InUse(ApplianceError):
+    """Another daemon has the state directory. Nothing of it was touched."""
+
+    code, exit_status = "in_use", os.EX_TEMPFAIL
+
+    def __init__(self, folder: Path, pid: int | None) -> None:
+        by = "another daemon" if pid is None else f"another daemon, process {pid}"
+        super().__init__(
+            f"state_dir: {folder} is in use by {by}; stop that one first,"
+            " or give this one a state_dir of its own"
+        )
 
 
 class StorageFailed(ApplianceError):

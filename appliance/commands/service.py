@@ -31,7 +31,8 @@ def run(config: Config, fake: bool, verbose: bool) -> None:
     wattnap run --fake
 
     Exit codes: 0 stopped as told · 70 a bug, see the log · 75 the disk would
-    not take it · 78 the configuration is wrong.
+    not take it, or another daemon has the state directory · 78 the
+    configuration is wrong.
     """
     import asyncio
 

@@ -423,8 +423,18 @@ def test_run_stops_when_told(tmp_path: Path) -> None:
 
 
 def test_a_second_daemon(config: Path) -> None:
-    """78: the first one has the socket."""
+    """75: the first one has the state directory."""
     result = wattnap("run", "--fake", config=config)
+
+    assert result.returncode == os.EX_TEMPFAIL
+    assert "is in use by another daemon" in complaint(result)
+
+
+def test_a_second_daemon_with_a_state_of_its_own(config: Path, tmp_path: Path) -> None:
+    """78: the first one has the socket."""
+    other = tmp_path / "other.toml"
+    other.write_text(config.read_text().replace("/state", "/other-state"))
+    result = wattnap("run", "--fake", config=other)
 
     assert result.returncode == os.EX_CONFIG
     assert "another daemon listens" in result.stderr
