@@ -38,7 +38,7 @@ args = {args}
 {env}
 [power]
 idle_timeout_s = 86400
-bake = false
+bake = {bake}
 """
 
 
@@ -97,6 +97,11 @@ class Running:
             time.sleep(0.02)
         return time.monotonic() - began_s
 
+    def bake(self) -> list[dict[str, Any]]:
+        """Have it baked, or follow the bake that goes on: its steps and its end."""
+        with Daemon(self.socket) as daemon:
+            return list(daemon.call("bake"))
+
     def wait_until_awake(self, limit_s: float = 600) -> None:
         end_s = time.monotonic() + limit_s
         while (told := self.status())["state"] != "awake":
@@ -113,8 +118,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def daemon(folder: Path, options: argparse.Namespace) -> Iterator[Running]:
-    """It runs as `options` say (`add_engine_options`), and is at rest; afterwards it is ended."""
+def daemon(folder: Path, options: argparse.Namespace, *, bake: bool = False) -> Iterator[Running]:
+    """It runs as `options` say (`add_engine_options`), and is at rest; afterwards it is ended.
+
+    `bake`: unless it has something to bake, which it then does.
+    """
     quote = json.dumps  # a JSON string is a TOML string
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "wattnap.toml"
@@ -133,6 +141,7 @@ def daemon(folder: Path, options: argparse.Namespace) -> Iterator[Running]:
             args=quote(options.engine_arg),
             more="\n".join(options.engine_key),
             env=env,
+            bake="true" if bake else "false",
         )
     )
     with (folder / "daemon.log").open("ab") as log:
