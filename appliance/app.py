@@ -1,4 +1,4 @@
-"""The composition root: the only file that names concrete drivers, policies and doors.
+"""The composition root: it and `metering` alone name concrete drivers, policies and doors.
 
 `serve` builds everything from a Config, runs it until SIGTERM or SIGINT, and
 takes it down in an order in which nothing accepted is lost: no new requests,
@@ -13,7 +13,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,11 +33,12 @@ from appliance.intake import Intake
 from appliance.journal import Journal
 from appliance.ladder import Rungs
 from appliance.lifecycle import Closed
+from appliance.metering import build_meters, plugs
 from appliance.notices import ApplianceChanged, Notices
 from appliance.roster import Roster
 from appliance.store import Store
 from appliance.supervisor import Supervisor
-from drivers.errors import DriverError
+from drivers.meters import Meters
 from drivers.probe import nvidia_gpus, probe
 from drivers.protocols import Engine, Meter
 from policies.always_on import AlwaysOn
@@ -76,12 +77,13 @@ async def serve(config: Config, *, fake: bool = False, engine: Engine | None = N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     clock = SystemClock()
-    engine = engine or build_engine(config, fake=fake)
+    engine, meters = engine or build_engine(config, fake=fake), build_meters(config)
     async with (
-        running(config, engine, build_meter(config), clock) as appliance,
+        running(config, engine, meters.billing if meters else None, clock) as appliance,
         asyncio.TaskGroup() as doors,
     ):
         tasks = await _open_doors(config, appliance, doors)
+        tasks += _listen_to_plugs(config, meters, clock, doors)
         tasks.append(doors.create_task(_report(appliance), name="status"))
         tasks.append(doors.create_task(_stop_if_damaged(appliance.store, stop), name="damage"))
         notify.ready("at rest")
@@ -223,6 +225,16 @@ async def _open_doors(
     return tasks
 
 
+def _listen_to_plugs(
+    config: Config, meters: Meters | None, clock: Clock, doors: asyncio.TaskGroup
+) -> Iterator[asyncio.Task[None]]:
+    for plug in plugs(meters):
+        from appliance.doors.mqtt_plug import PlugFeed
+
+        feed = PlugFeed(config.mqtt, name=config.name, meter=plug, clock=clock)
+        yield doors.create_task(feed.run(), name="plug")
+
+
 async def _report(appliance: Appliance) -> None:
     """Keep the service manager informed: on each change, and as often as its watchdog asks."""
     async with asyncio.TaskGroup() as tasks:
@@ -316,26 +328,3 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
         warm_host="host" not in chosen.without,
         checkpointer=None if "park" in chosen.without else find_checkpointer(),
     )
-
-
-def build_meter(config: Config) -> Meter | None:
-    """The meter that bills; None where joules are not counted."""
-    from drivers.cpu_time import CpuTimeMeter
-
-    wanted = config.energy.meter
-    if wanted == "none":
-        return None
-    if wanted in {"auto", "nvml"}:
-        from drivers.nvml import NvmlMeter
-
-        meter = NvmlMeter()
-        try:
-            meter.open()
-        except DriverError as error:
-            if wanted == "nvml":
-                raise ConfigError(f"energy.meter: {error}") from error
-            log.info("no GPU counter (%s); energy is estimated from CPU time", error)
-        else:
-            meter.close()
-            return meter
-    return CpuTimeMeter(core_w=config.energy.estimate_core_w, idle_w=config.energy.estimate_idle_w)

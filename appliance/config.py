@@ -22,6 +22,7 @@ Seconds = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Auto = Literal["auto"]
+MeterKind = Literal["nvml", "nvml_power", "ina3221", "rapl", "plug", "cpu_time"]
 Depth = Literal["awake", "light", "parked", "stopped", "off"]
 
 
@@ -182,14 +183,24 @@ class Inbox(Section, frozen=True):
 
 
 class Energy(Section, frozen=True):
-    """How joules are counted.
+    """How joules are counted (docs/energy.md).
 
-    meter              "auto" (a GPU's counter, else an estimate), "nvml", "cpu_time" or "none"
+    meter              whose joules are the bill; "auto": the GPU's counter, else a Jetson's
+                       own sensors, else the processor's counters if we may read them, else an
+                       estimate from CPU time; "none": none are counted
+    also               meters that are read beside it, e.g. ["nvml_power", "plug"]
+    plug_topic         of a smart plug, e.g. "tele/box/SENSOR" (Tasmota) or
+                       "shellyplus1pm-a8032ab12345/status/switch:0" (Shelly, generation 2 on)
+    rails              of a Jetson: those that together are the module; empty: by its board's
+                       table (docs/jetson.md)
     estimate_idle_w    for the estimate: what the idle box draws
     estimate_core_w    for the estimate: what one busy core adds
     """
 
-    meter: Literal["auto", "nvml", "cpu_time", "none"] = "auto"
+    meter: MeterKind | Literal["auto", "none"] = "auto"
+    also: tuple[MeterKind, ...] = ()
+    plug_topic: Annotated[str, Meta(pattern=r"^[^+#\x00]*$", max_length=1024)] = ""
+    rails: tuple[str, ...] = ()
     estimate_idle_w: Seconds = 4.0
     estimate_core_w: Positive = 6.0
 

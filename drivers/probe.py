@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from drivers.host_memory import Memory, memory
+from drivers.ina3221 import CHIPS
 from drivers.jetson import Board, find_board
 from drivers.tree import Tree
 
@@ -51,7 +52,7 @@ class Machine:
     persistenced  the persistence daemon runs: the driver stays loaded in rest. It may
                   stay so without it, by the older persistence mode, which no file shows
     boost_switch  CUDA_DISABLE_PERF_BOOST works: an idle awake GPU draws no more
-    meter         "nvml" or "cpu-time": what counts joules here
+    meter         "nvml", "ina3221" or "cpu-time": what counts joules here
     memory        of the host
     unified       GPU and CPU share that memory
     jetson        the board, if it is one
@@ -153,6 +154,7 @@ def _with_tegra_gpu(machine: Machine, board: Board, tree: Tree) -> Machine:
         machine,
         gpus=() if "gpu" in reasons else (gpu,),
         found=(gpu,),
+        meter="ina3221" if any(tree.root.glob(CHIPS)) else "cpu-time",
         unified=True,
         absent=reasons,
     )

@@ -97,6 +97,7 @@ def test_a_jetson(tmp_path: Path, board: str) -> None:
     assert gpu.runtime == "active"
     assert found.unified
     assert not found.boost_switch
+    assert found.meter == "ina3221"
     assert set(found.absent) == {"nvml", "boost_switch"}
     assert found.memory.total_bytes > found.memory.available_bytes > 1 << 30
     assert all(swap.compressed for swap in found.memory.swaps)
@@ -114,7 +115,7 @@ def test_a_jetson_without_its_devices(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     """Whatever machine this is, the probe answers."""
-    assert probe().meter in {"nvml", "cpu-time"}
+    assert probe().meter in {"nvml", "ina3221", "cpu-time"}
 
 
 @pytest.mark.gpu
