@@ -123,6 +123,10 @@ class Desk(Protocol):
         """
         ...
 
+    async def undeliverable(self, number: int, reason: str) -> None:
+        """Forget this answer's address, which is none; the ledger keeps it, with the reason."""
+        ...
+
     async def session_lost(self) -> None:
         """The broker has forgotten us: no message of the old session comes again."""
         ...

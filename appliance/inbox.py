@@ -293,6 +293,17 @@ def delivered(db: Database, numbers: list[int], settled_mids: list[int]) -> None
     db.conn.executemany("DELETE FROM mqtt_unacked WHERE mid = ?", [(m,) for m in settled_mids])
 
 
+def undeliverable(db: Database, number: int, reason: str, at: str) -> None:
+    """Take an answer out of the outbox that has no address, and put that into the ledger."""
+    db.execute(
+        "INSERT INTO ledger_undelivered (request, id, door, client, at, reply_to, reason)"
+        " SELECT request, id, outbox.door, client, ?, reply_to, ?"
+        " FROM outbox JOIN inbox ON inbox.seq = request WHERE number = ?",
+        (at, reason, number),
+    )
+    db.execute("DELETE FROM outbox WHERE number = ?", (number,))
+
+
 def session_lost(db: Database) -> None:
     """The broker numbers its messages anew."""
     db.execute("DELETE FROM mqtt_unacked")

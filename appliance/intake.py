@@ -197,6 +197,10 @@ class Intake:
             partial(inbox.delivered, numbers=list(numbers), settled_mids=list(settled_mids))
         )
 
+    async def undeliverable(self, number: int, reason: str) -> None:
+        at = iso(self._clock.utc())
+        await self._store.write(partial(inbox.undeliverable, number=number, reason=reason, at=at))
+
     async def session_lost(self) -> None:
         await self._store.write(inbox.session_lost)
 

@@ -3,7 +3,8 @@
 What was under way when a connection ended is published again on the next one, in
 the same bytes, and one by one: a broker may have cut us over one of them, and the
 others must not wait for it. An answer that the broker refuses, or cuts us over, is
-tried again ever more rarely.
+tried again ever more rarely. One whose address cannot be read goes nowhere, and is
+struck off.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from appliance.desk import Desk, Outgoing
 from appliance.doors.mqtt_client import Connection
 from appliance.doors.mqtt_message import DOOR, HOPS, Address, Properties, decode_address
 from appliance.doors.mqtt_sending import FAILURE, WINDOW, NotTaken
-from appliance.doors.mqtt_topics import MAX_TOPIC_BYTES, Topics
+from appliance.doors.mqtt_topics import MAX_TOPIC_BYTES, Topics, find_problem
 from appliance.errors import StorageFailed
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,10 @@ BATCH = 64
 RETRY_FIRST_S, RETRY_MOST_S = 60.0, 3600.0
 ENVELOPE_BYTES = 4096
 PACKET_TOO_LARGE = 0x95
+
+
+class Unreadable(Exception):
+    """There is no telling where an answer is to go."""
 
 
 class Outbox:
@@ -103,11 +108,17 @@ class Delivering:
                 continue
             for outgoing in waiting:
                 after = outgoing.number
-                if outbox.is_due(after) and not self._is_handled(after):
-                    alone = after in outbox.suspects
-                    await self._fewer_than(1 if alone else WINDOW)
-                    self._post(outgoing)
-                    await self._fewer_than(1 if alone else WINDOW + 1)
+                if not outbox.is_due(after) or self._is_handled(after):
+                    continue
+                try:
+                    address = _read_address(outgoing)
+                except Unreadable as error:
+                    await self._strike_off(outgoing, str(error))
+                    continue
+                alone = after in outbox.suspects
+                await self._fewer_than(1 if alone else WINDOW)
+                self._post(outgoing, address)
+                await self._fewer_than(1 if alone else WINDOW + 1)
             if not waiting:
                 after = await self._news(after)
 
@@ -133,8 +144,20 @@ class Delivering:
             self._answered.clear()
             await self._answered.wait()
 
-    def _post(self, outgoing: Outgoing) -> None:
-        address = decode_address(outgoing.reply_to)
+    async def _strike_off(self, outgoing: Outgoing, reason: str) -> None:
+        outbox = self._outbox
+        try:
+            await outbox.desk.undeliverable(outgoing.number, reason)
+        except StorageFailed as error:
+            pause_s = outbox.refuse(outgoing.number)
+            log.warning("%s; trying again in %.0f s", error, pause_s)
+            return
+        outbox.settle(outgoing.number)
+        log.error("the answer of request %r goes nowhere: %s", outgoing.id, reason)
+        told = {"code": "undeliverable", "message": reason}
+        self._connection.post(outbox.topics.errors, error_notice(outgoing.id, "", told))
+
+    def _post(self, outgoing: Outgoing, address: Address) -> None:
         topic = address.topic or self._outbox.topics.response(outgoing.id)
         payload = echoed(outgoing.answer, address)
         if len(payload) + ENVELOPE_BYTES > self._connection.max_packet_bytes:
@@ -196,6 +219,17 @@ class Delivering:
                 await asyncio.sleep(error.retry_after_s or RETRY_FIRST_S)
             else:
                 settled = []
+
+
+def _read_address(outgoing: Outgoing) -> Address:
+    """Raises Unreadable for what nobody can publish to: it is not what was stored."""
+    try:
+        address = decode_address(outgoing.reply_to)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"its address cannot be read: {error}") from error
+    if problem := find_problem(address.topic or outgoing.id):
+        raise Unreadable(f"its address cannot be read: the topic {problem}")
+    return address
 
 
 def answer_properties(address: Address, hops: int) -> Properties:

@@ -36,7 +36,7 @@ class Topics:
     """
 
     def __init__(self, base: str, response_topics: tuple[str, ...] = ()) -> None:
-        if problem := _find_problem(base):
+        if problem := find_problem(base):
             raise ConfigError(f"mqtt.base: {base!r} {problem}")
         if base.strip("/") != base:
             raise ConfigError(f"mqtt.base: {base!r} starts or ends with /")
@@ -73,7 +73,7 @@ class Topics:
 
     def check_response(self, topic: str) -> None:
         """Raises BadRequest if no answer may be published there."""
-        if problem := _find_problem(topic):
+        if problem := find_problem(topic):
             raise BadRequest(f"response topic: {topic!r} {problem}")
         ours = topic == self.base or topic.startswith(f"{self.base}/")
         if ours and not topic.startswith(f"{self.base}/response/"):
@@ -96,6 +96,21 @@ class Topics:
         return f"{self.base}/status/{id}"
 
 
+def find_problem(topic: str) -> str:
+    """Why nothing can be published to `topic`; empty if it can."""
+    problems = {
+        "is empty": not topic,
+        "has a wildcard": "+" in topic or "#" in topic,
+        "belongs to the broker": topic.startswith("$"),
+        # Mosquitto cuts the connection of who publishes to one of these.
+        "has a character that MQTT does not allow": any(map(_is_forbidden, topic)),
+        f"has more than {MAX_LEVELS} levels": topic.count("/") >= MAX_LEVELS,
+        f"is longer than {MAX_TOPIC_BYTES} bytes": len(topic) > MAX_TOPIC_BYTES
+        or len(topic.encode(errors="replace")) > MAX_TOPIC_BYTES,
+    }
+    return next((problem for problem, has in problems.items() if has), "")
+
+
 def matches(given: str, topic: str) -> bool:
     """True if the filter `given` selects `topic`: MQTT 5.0, section 4.7."""
     wanted, levels = given.split("/"), topic.split("/")
@@ -109,21 +124,6 @@ def matches(given: str, topic: str) -> bool:
     return len(wanted) == len(levels) and all(
         want in {"+", level} for want, level in zip(wanted, levels, strict=True)
     )
-
-
-def _find_problem(topic: str) -> str:
-    """Why nothing can be published to `topic`; empty if it can."""
-    problems = {
-        "is empty": not topic,
-        "has a wildcard": "+" in topic or "#" in topic,
-        "belongs to the broker": topic.startswith("$"),
-        # Mosquitto cuts the connection of who publishes to one of these.
-        "has a character that MQTT does not allow": any(map(_is_forbidden, topic)),
-        f"has more than {MAX_LEVELS} levels": topic.count("/") >= MAX_LEVELS,
-        f"is longer than {MAX_TOPIC_BYTES} bytes": len(topic) > MAX_TOPIC_BYTES
-        or len(topic.encode(errors="replace")) > MAX_TOPIC_BYTES,
-    }
-    return next((problem for problem, has in problems.items() if has), "")
 
 
 def _is_forbidden(char: str) -> bool:
@@ -143,4 +143,4 @@ def _find_filter_problem(given: str) -> str:
     levels = given.split("/")
     if "#" in levels[:-1] or any(len(level) > 1 and set(level) & set("+#") for level in levels):
         return "has a wildcard that is not a whole level, or # before the last one"
-    return _find_problem(given.replace("+", "x").replace("#", "x"))
+    return find_problem(given.replace("+", "x").replace("#", "x"))

@@ -153,7 +153,14 @@ def test_migrations_are_applied_once(tmp_path: Path) -> None:
         db = open_database(tmp_path / "a.db")
         names = [row["name"] for row in db["_sqlite_migrations"].rows]
         db.close()
-    assert names == ["0001_inbox", "0002_ledger", "0003_canary", "0004_smaller", "0005_baked"]
+    assert names == [
+        "0001_inbox",
+        "0002_ledger",
+        "0003_canary",
+        "0004_smaller",
+        "0005_baked",
+        "0006_undelivered",
+    ]
 
 
 def test_readers_cannot_write(tmp_path: Path) -> None:

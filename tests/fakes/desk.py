@@ -43,6 +43,8 @@ class FakeDesk:
         self.bakings: list[Baking] = []
         """What whoever asks for a bake is told of it."""
         self.delivered_numbers: list[int] = []
+        self.undeliverables: dict[int, str] = {}
+        """Numbers, and why."""
         self.settled_mids: list[int] = []
         self.sessions_lost = 0
         self._requests: dict[Key, Request] = {}
@@ -137,12 +139,16 @@ class FakeDesk:
         return found is not None and found.answer is None
 
     async def outgoing(self, door: str, after: int, limit: int) -> Sequence[Outgoing]:
-        left = [o for o in self._outbox if o.number not in self.delivered_numbers]
+        gone = {*self.delivered_numbers, *self.undeliverables}
+        left = [o for o in self._outbox if o.number not in gone]
         return [o for o in left if o.number > after][:limit]
 
     async def delivered(self, numbers: Sequence[int], *, settled_mids: Sequence[int] = ()) -> None:
         self.delivered_numbers.extend(numbers)
         self.settled_mids.extend(settled_mids)
+
+    async def undeliverable(self, number: int, reason: str) -> None:
+        self.undeliverables[number] = reason
 
     async def session_lost(self) -> None:
         self.sessions_lost += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import msgspec
 
@@ -45,10 +44,6 @@ class MqttDesk(FakeDesk):
             )
             self.notices.tell(OutboxReady(request.door))
         return receipt
-
-    async def outgoing(self, door: str, after: int, limit: int) -> Sequence[Outgoing]:
-        gone = set(self.delivered_numbers)
-        return [o for o in self._outbox[after:] if o.number not in gone][:limit]
 
     async def session_lost(self) -> None:
         await super().session_lost()

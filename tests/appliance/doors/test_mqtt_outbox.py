@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from appliance.clock import SystemClock
 from appliance.desk import Outgoing
 from appliance.doors.mqtt_client import Connection
@@ -10,6 +12,8 @@ from appliance.doors.mqtt_message import Address, encode_address
 from appliance.doors.mqtt_outbox import Outbox, echoed
 from appliance.doors.mqtt_topics import Topics
 from tests.fakes.mqtt_desk import MqttDesk
+
+DEEP = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
 
 class MoodyConnection:
@@ -76,3 +80,41 @@ def test_the_json_correlation_is_the_answers_last_field() -> None:
 
     assert echoed(answer, Address()) == answer
     assert echoed(answer, Address(echo='"7"')) == b'{"id":"a","text":"x","correlation":"\\"7\\""}'
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"\xff\0",
+        b"{",
+        b"[]",
+        b'{"topic":5}',
+        b'{"topic":"a/#"}',
+        b'{"topic":"a\\u0000"}',
+        DEEP,
+    ],
+)
+async def test_an_address_that_cannot_be_read_is_struck_off(
+    garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told, and those behind it are delivered."""
+    desk = MqttDesk()
+    good = encode_address(Address())
+    desk._outbox += [
+        Outgoing(number, "", f"a{number}", reply_to, b'{"n":%d}' % number, 0)
+        for number, reply_to in enumerate((good, garbage, good), start=1)
+    ]
+    connection = MoodyConnection(poison=b"")
+    outbox = Outbox(desk, Topics("wattnap/home"), SystemClock())
+    async with asyncio.TaskGroup() as tasks:
+        delivering = tasks.create_task(outbox.deliver(cast("Connection", connection)))
+        await asyncio.wait([connection.ended], timeout=0.3)
+        delivering.cancel()
+
+    assert desk.delivered_numbers == [1, 3]
+    ((number, reason),) = desk.undeliverables.items()
+    assert number == 2
+    assert reason in caplog.text
+    (told,) = [said for said in connection.posted if b"undeliverable" in said]
+    assert b'"id":"a2"' in told
