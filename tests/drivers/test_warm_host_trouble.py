@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,48 +19,13 @@ from drivers.vllm import VllmEngine
 from tests.contracts.engine import answer
 from tests.drivers.conftest import children
 from tests.drivers.parts import host_of, make_engine, started
-
-# A vLLM as far as a host looks at one. It serves as the stand-in does.
-VLLM = {
-    "vllm/__init__.py": "__version__ = {version!r}\n",
-    "vllm/entrypoints/openai/api_server.py": "",
-    "vllm/entrypoints/cli/main.py": """
-import sys, vllm
-sys.path.insert(0, {here!r})
-sys.argv.remove("serve")
-print("this is vLLM", vllm.__version__, flush=True)
-from tests.fakes.vllm_server import main
-main()
-""",
-    "vllm/v1/engine/core.py": "",
-    "vllm/v1/engine/async_llm.py": "",
-    "vllm-{version}.dist-info/METADATA": "Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n",
-}
+from tests.fakes.python_with_vllm import python_that_serves
 
 
-def make_venv(place: Path) -> Path:
-    """A virtual environment that has what the stand-in needs; returns its packages' folder."""
-    venv = [sys.executable, "-m", "venv", "--without-pip", str(place / "venv")]
-    subprocess.run(venv, check=True)
-    packages = next((place / "venv/lib").glob("python3*/site-packages"))
-    (packages / "ours.pth").write_text("\n".join(path for path in sys.path if "packages" in path))
-    return packages
-
-
-def install_vllm(packages: Path, version: str) -> None:
-    """As pip does it: what was there is taken away first."""
-    for old in packages.glob("vllm*"):
-        shutil.rmtree(old)
-    for name, text in VLLM.items():
-        file = packages / name.format(version=version)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text.format(version=version, here=str(Path(__file__).parents[2])))
-
-
-def engine_of(place: Path) -> VllmEngine:
-    """An engine of the vLLM that is installed there."""
+def engine_of(place: Path, version: str) -> VllmEngine:
+    """An engine of a vLLM that is installed there; its command is not replaced."""
     return VllmEngine(
-        python=place / "venv/bin/python",
+        python=python_that_serves(place, version),
         model=str(place),
         served_name="stand-in",
         runtime_dir=place / "run",
@@ -105,9 +69,7 @@ async def test_no_host(place: Path, monkeypatch: pytest.MonkeyPatch, host: str, 
 
 async def test_another_vllm_another_host(place: Path) -> None:
     """After an upgrade in place, under a living host, the next server is of the new vLLM."""
-    packages = make_venv(place)
-    install_vllm(packages, "0.31.0")
-    async with started(engine_of(place)) as engine:
+    async with started(engine_of(place, "0.31.0")) as engine:
         first, host = await engine.start(), host_of(engine)
         await engine.stop()
         again = await engine.start()
@@ -116,7 +78,7 @@ async def test_another_vllm_another_host(place: Path) -> None:
         assert "host" not in engine.lacks
         assert host_of(engine) == host
 
-        install_vllm(packages, "0.32.0")
+        python_that_serves(place, "0.32.0")
 
         assert await answer(engine)  # what runs is left alone
 
@@ -138,10 +100,13 @@ from tests.drivers.parts import host_of
 from tests.drivers.test_warm_host_trouble import engine_of
 
 async def own():
-    engine = engine_of(Path(sys.argv[1]))
+    place = Path(sys.argv[1])
+    engine = engine_of(place, "0.32.0")
+    with (place / "site-packages/vllm/__init__.py").open("a") as module:
+        module.write(f"open({str(place / 'importing')!r}, 'w'); import time; time.sleep(60)")
     async with asyncio.TaskGroup() as group:
         group.create_task(engine.start())
-        while not Path(sys.argv[1], "importing").exists():
+        while not (place / "importing").exists():
             await asyncio.sleep(0.02)
         print(host_of(engine).pid, flush=True)
 
@@ -151,10 +116,6 @@ asyncio.run(own())
 
 def test_its_owner_killed_while_it_imports(place: Path) -> None:
     """A host that is not ready yet does not outlive its daemon either."""
-    packages = make_venv(place)
-    install_vllm(packages, "0.32.0")
-    with (packages / "vllm/__init__.py").open("a") as module:
-        module.write(f"open({str(place / 'importing')!r}, 'w'); import time; time.sleep(60)")
     command = [sys.executable, "-c", OWNER_OF_IMPORTS, str(place)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
@@ -237,7 +198,7 @@ async def test_threads_are_no_host(place: Path) -> None:
     engine._orders = replace(engine._orders, env={"PYTHONPATH": str(place)})
     async with started(engine):
         assert await answer(engine)
-        assert "1 threads" in engine.lacks["host"]
+        assert "threads that forks would lack" in engine.lacks["host"]
 
 
 async def test_forks_that_fail_alone_are_given_up(place: Path) -> None:
