@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Literal
 
 from appliance import defaults, ledger, notify, state_dir
 from appliance.bake import Bake
@@ -276,6 +277,14 @@ def engine_settings(config: Config) -> defaults.Settings:
     return defaults.settings(config.engine, probe(), defaults.weights_bytes(model))
 
 
+def _graph_sizes(
+    asked: tuple[int, ...] | Literal["auto"], device: str
+) -> tuple[int, ...] | Literal["few"]:
+    if asked != "auto":
+        return asked
+    return "few" if device == "cuda" else ()  # a CPU has no graphs
+
+
 def build_engine(config: Config, *, fake: bool = False) -> Engine:
     """The engine that the configuration names. Raises ConfigError if it cannot be started."""
     settings, chosen = config.engine, engine_settings(config)
@@ -318,7 +327,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
             speculative_ngram_tokens=settings.speculative_ngram_tokens,
             priority_scheduling=settings.priority_scheduling,
             prefix_caching=None if settings.prefix_caching == "auto" else settings.prefix_caching,
-            cudagraph_capture_sizes=settings.cudagraph_capture_sizes,
+            cudagraph_capture_sizes=_graph_sizes(settings.cudagraph_capture_sizes, device),
             startup_plan=settings.startup_plan,
         ),
         start_timeout_s=settings.start_timeout_s,

@@ -104,7 +104,8 @@ class Engine(Section, frozen=True):
     prefix_caching     true or false: whether what prompts share is computed once; "auto": as vLLM
                        thinks best
     cudagraph_capture_sizes  batch sizes for which graphs are captured at the start, e.g.
-                       [1, 2, 4]: fewer make a faster start; empty: vLLM's own, up to 512
+                       [1, 2, 4]: fewer make a faster start; "auto": few, for as much as
+                       max_running can fill and for short prompts; empty: vLLM's own, up to 512
     startup_plan       true: vLLM measures once how much memory is left, and begins faster after
                        that; without effect before vLLM 0.26
     args               further arguments for vLLM
@@ -133,7 +134,7 @@ class Engine(Section, frozen=True):
     speculative_ngram_tokens: Annotated[int, Meta(ge=0, le=64)] = 0
     priority_scheduling: bool = False
     prefix_caching: bool | Auto = "auto"
-    cudagraph_capture_sizes: tuple[Count, ...] = ()
+    cudagraph_capture_sizes: tuple[Count, ...] | Auto = "auto"
     startup_plan: bool = False
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}

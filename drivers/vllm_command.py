@@ -18,6 +18,9 @@ from drivers.vllm_versions import Row
 # uvicorn's line just before it listens.
 READY_LINE = "Application startup complete"
 
+# Below the caches' folder, for what the driver compiles; we make it, which it may not do.
+CUDA_CACHE = "cuda"
+
 # What belongs to the daemon and not to its child: its interpreter's settings, its
 # secrets, its sockets from systemd; and a key that would shut us out (the socket is private).
 OURS = re.compile(
@@ -76,6 +79,9 @@ def environment(
         "VLLM_CACHE_ROOT": str(cache_dir / "vllm"),
         "TORCHINDUCTOR_CACHE_DIR": str(cache_dir / "torchinductor"),
         "TRITON_CACHE_DIR": str(cache_dir / "triton"),
+        # These would lie in the home of whoever runs us, if that can be written at all.
+        "CUDA_CACHE_PATH": str(cache_dir / CUDA_CACHE),
+        "FLASHINFER_WORKSPACE_BASE": str(cache_dir / "flashinfer"),
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(SERVER_KEEP_S),
         "VLLM_ENGINE_READY_TIMEOUT_S": str(round(start_timeout_s)),
         "VLLM_NO_USAGE_STATS": "1",

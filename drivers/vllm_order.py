@@ -14,7 +14,7 @@ from pathlib import Path
 
 from drivers.errors import NotPresent
 from drivers.probe import probe
-from drivers.vllm_command import environment, flags_for
+from drivers.vllm_command import CUDA_CACHE, environment, flags_for
 from drivers.vllm_fit import key_of
 from drivers.vllm_home import Home
 from drivers.vllm_identity import identity
@@ -49,7 +49,7 @@ class Order:
     args: tuple[str, ...]
 
     def flags(self, settings: Settings) -> list[str]:
-        return [*self.fixed, *flags_of(settings, self.row), *self.args]
+        return [*self.fixed, *flags_of(settings, self.row, self.args), *self.args]
 
     def environment(self, settings: Settings) -> dict[str, str]:
         return variables_of(settings, self.row) | dict(self.variables)
@@ -99,6 +99,8 @@ class Orders:
         else:
             install = await versions.find(self.python, self.env.get("PYTHONPATH", ""))
             command = (str(self.python), *row_for(install).serve)
+        with contextlib.suppress(OSError):  # a start without it is slower, and no worse
+            (self.cache_dir / CUDA_CACHE).mkdir(parents=True, exist_ok=True)
         row = row_for(install)
         sleepless = why_not(self.sleep_level, row, install)
         flags = flags_for(
@@ -140,7 +142,7 @@ class Orders:
             os.environ,
             python=self.python,
             home=self.home,
-            cache_dir=self.cache_dir,
+            cache_dir=self.cache_dir.absolute(),
             device=self.device,
             local_model=Path(self.model).exists(),
             start_timeout_s=self.start_timeout_s,

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from drivers.vllm_failures import Failure, Kind
 from drivers.vllm_versions import Row
@@ -34,7 +34,8 @@ class Settings:
     speculative_ngram_tokens   tokens guessed ahead from the prompt's own words
     priority_scheduling        a request's priority counts inside vLLM too
     prefix_caching             what prompts share is computed once
-    cudagraph_capture_sizes    batch sizes for which a graph is captured at the start
+    cudagraph_capture_sizes    batch sizes for which a graph is captured at the start; "few":
+                               those of few_sizes(), unless the operator's flags speak of graphs
     startup_plan               the measured cache size is kept for the next start
     """
 
@@ -47,7 +48,7 @@ class Settings:
     speculative_ngram_tokens: int = 0
     priority_scheduling: bool = False
     prefix_caching: bool | None = None
-    cudagraph_capture_sizes: tuple[int, ...] = ()
+    cudagraph_capture_sizes: tuple[int, ...] | Literal["few"] = ()
     startup_plan: bool = False
 
 
@@ -138,8 +139,32 @@ TOLD = {
 """What people call it who configure us, and the size of its unit."""
 
 
-def flags_of(settings: Settings, row: Row) -> list[str]:
-    """The part of a command line that says this; nothing that the version does not have."""
+GRAPH_FLAGS = re.compile(
+    "--(max-cudagraph|cudagraph|cuda-graph|compilation-config|optimization-level|performance-mode)"
+    "|-O|-cc"
+)
+"""The operator's own words on graphs: beside them sizes of ours would be refused, or in the way."""
+LARGEST_GRAPH = 512  # vLLM's own default goes no further
+SHORT_PROMPT = 128
+
+
+def few_sizes(at_once: int, tokens_each: int) -> tuple[int, ...]:
+    """Batch sizes, in tokens, for a box on which mostly one request runs, and seldom `at_once`.
+
+    A batch is filled up to the next size, by a third at most from 16 tokens on. The
+    largest that decoding can fill is one of them. `tokens_each`: that a request adds to
+    a step.
+    """
+    full = min(at_once * tokens_each, LARGEST_GRAPH)
+    usual = {2**n for n in range(10)} | {3 * 2**n for n in range(3, 8)}
+    return tuple(sorted({full} | {size for size in usual if size <= max(full, SHORT_PROMPT)}))
+
+
+def flags_of(settings: Settings, row: Row, args: Iterable[str] = ()) -> list[str]:
+    """The part of a command line that says this; nothing that the version does not have.
+
+    `args`: the operator's own flags, which come after it.
+    """
     flags: list[str] = []
     for name, flag in FLAGS.items():
         value = getattr(settings, name)
@@ -156,9 +181,18 @@ def flags_of(settings: Settings, row: Row) -> list[str]:
         flags += ["--scheduling-policy", "priority"]
     if settings.prefix_caching is not None:
         flags += [f"--{'' if settings.prefix_caching else 'no-'}enable-prefix-caching"]
-    if settings.cudagraph_capture_sizes and not settings.enforce_eager:
-        flags += [row.graph_sizes, *map(str, settings.cudagraph_capture_sizes)]
+    if (sizes := _graph_sizes(settings, args)) and not settings.enforce_eager:
+        flags += [row.graph_sizes, *map(str, sizes)]
     return flags
+
+
+def _graph_sizes(settings: Settings, args: Iterable[str]) -> tuple[int, ...]:
+    if settings.cudagraph_capture_sizes != "few":
+        return settings.cudagraph_capture_sizes
+    told = any(GRAPH_FLAGS.match(arg.replace("_", "-")) for arg in args)
+    if told or settings.max_num_seqs is None:
+        return ()
+    return few_sizes(settings.max_num_seqs, 1 + settings.speculative_ngram_tokens)
 
 
 def variables_of(settings: Settings, row: Row) -> dict[str, str]:

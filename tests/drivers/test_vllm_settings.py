@@ -16,6 +16,7 @@ from drivers.vllm_settings import (
     changed,
     descend,
     differences,
+    few_sizes,
     flags_of,
     variables_of,
 )
@@ -220,3 +221,82 @@ def test_without_graphs_none_is_captured() -> None:
     asked = Settings(cudagraph_capture_sizes=(1, 2), enforce_eager=True)
 
     assert flags_of(asked, NEW) == ["--enforce-eager"]
+
+
+@pytest.mark.parametrize(
+    ("at_once", "tokens_each", "sizes"),
+    [
+        (1, 1, "1 2 4 8 16 24 32 48 64 96 128"),
+        (4, 1, "1 2 4 8 16 24 32 48 64 96 128"),
+        (64, 1, "1 2 4 8 16 24 32 48 64 96 128"),
+        (10, 1, "1 2 4 8 10 16 24 32 48 64 96 128"),
+        (64, 5, "1 2 4 8 16 24 32 48 64 96 128 192 256 320"),
+        (1000, 1, "1 2 4 8 16 24 32 48 64 96 128 192 256 384 512"),
+    ],
+)
+def test_few_sizes(at_once: int, tokens_each: int, sizes: str) -> None:
+    """Where vLLM would capture 19 for 64 requests, and 51 for 256."""
+    asked = Settings(
+        cudagraph_capture_sizes="few",
+        max_num_seqs=at_once,
+        speculative_ngram_tokens=tokens_each - 1,
+    )
+    told = flags_of(asked, NEW)
+
+    assert told[told.index("--cudagraph-capture-sizes") + 1 :] == sizes.split()
+
+
+@given(at_once=st.integers(1, 2000), tokens_each=st.integers(1, 65), data=st.data())
+def test_few_sizes_waste_little(at_once: int, tokens_each: int, data: st.DataObject) -> None:
+    """Each step that has a graph fits one of which a third at most is filling, from 16 on."""
+    sizes = few_sizes(at_once, tokens_each)
+    full = min(at_once * tokens_each, 512)
+    tokens = data.draw(st.integers(1, max(full, 128)))
+    size = min(size for size in sizes if size >= tokens)
+
+    assert full in sizes
+    assert list(sizes) == sorted(set(sizes))
+    assert len(sizes) <= 16
+    assert size - tokens < (size / 3 if tokens > 16 else max(1, size / 2))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--max-cudagraph-capture-size", "32"),
+        ("--cudagraph_capture_sizes", "1", "2"),
+        ("--compilation-config={}",),
+        ("-O1",),
+        ("-cc.cudagraph_mode=NONE",),
+        ("--performance-mode", "interactivity"),
+    ],
+)
+def test_the_operators_words_on_graphs_stand_alone(args: tuple[str, ...]) -> None:
+    """vLLM refuses two opinions; sizes that the file names are the operator's own, too."""
+    few = Settings(cudagraph_capture_sizes="few", max_num_seqs=4)
+    named = replace(few, cudagraph_capture_sizes=(1, 2))
+
+    assert flags_of(few, NEW, args) == ["--max-num-seqs", "4"]
+    assert flags_of(named, NEW, args)[2:] == ["--cudagraph-capture-sizes", "1", "2"]
+    assert len(flags_of(few, NEW, ("--dtype", "auto", "--other"))) > 4
+
+
+def test_fewer_requests_need_fewer_sizes() -> None:
+    """What the ladder takes from the requests it takes from the graphs."""
+    asked = Settings(cudagraph_capture_sizes="few", max_num_seqs=256)
+    smaller = path(asked, OOM, OOM)[-1]
+
+    assert smaller.max_num_seqs == 16
+    assert (flags_of(smaller, NEW)[-1], flags_of(asked, NEW)[-1]) == ("128", "256")
+
+
+def test_whoever_says_no_number_gets_vllms_sizes() -> None:
+    """Without a number of requests there is nothing to go by; without graphs, no need."""
+    few = Settings(cudagraph_capture_sizes="few")
+
+    assert flags_of(few, NEW) == []
+    assert flags_of(replace(few, max_num_seqs=4, enforce_eager=True), NEW) == [
+        "--max-num-seqs",
+        "4",
+        "--enforce-eager",
+    ]
