@@ -91,10 +91,14 @@ async def test_speed_changes_no_token(shared_engine: Engines) -> None:
         facts = await engine.start()
         said = [await tokens(engine, priority=priority) for priority in (0, 5, -5)]
 
+        assert engine._child is not None
+        taken = next(line for line in engine._child.tail if "non-default args" in line)
+
     assert "host" not in engine.lacks
-    assert {"--speculative-config", "--scheduling-policy", "--enable-prefix-caching"} <= {
-        *facts.flags
-    }
+    assert "--enable-prefix-caching" in facts.flags  # which is vLLM's default too
+    assert "'kv_cache_memory_bytes': 16777216" in taken
+    assert "'scheduling_policy': 'priority'" in taken
+    assert "'num_speculative_tokens': 4" in taken
     assert len(wanted) == 64
     assert said == [wanted] * 3
 

@@ -77,8 +77,15 @@ async def test_weights_come_back_from_their_files(shared_engine: VllmEngine, pla
 
 
 async def test_a_damaged_image(shared_engine: VllmEngine, place: Path) -> None:
-    """The engine must not serve with what it brought: Unresponsive. The next one is well."""
+    """The engine must not serve with what it brought: Unresponsive. The next one is well.
+
+    Nor does it compile anew what the first has compiled.
+    """
     before = await said(shared_engine)
+    compiled = set((place / "cache").rglob("*.so"))
+
+    assert compiled
+
     await shared_engine.sleep()
     os.truncate(place / "cache/images/tiny-0", 5000)
     with pytest.raises(Unresponsive, match="image is too short"):
@@ -92,3 +99,4 @@ async def test_a_damaged_image(shared_engine: VllmEngine, place: Path) -> None:
     await shared_engine.wake()
 
     assert await said(shared_engine) == before
+    assert set((place / "cache").rglob("*.so")) == compiled
