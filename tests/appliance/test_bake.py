@@ -373,6 +373,10 @@ async def test_the_operator_wants_it_at_rest(tmp_path: Path, at_s: float) -> Non
         await b.clock.advance(DAY_S)
         assert len(b.engine.calls) == calls
 
+        await b.send("a person asks")
+        await b.clock.advance(START_S + IDLE_S + SLEEP_S + PARK_S)
+        assert b.where == PARKED
+
 
 async def test_the_operator_wants_it_awake(tmp_path: Path) -> None:
     """As long as it is to be kept warm, it is; then the bake goes on."""
@@ -385,6 +389,19 @@ async def test_the_operator_wants_it_awake(tmp_path: Path) -> None:
         assert b.engine.calls == ["start"]
 
         await b.clock.advance(2 * WHOLE_S)
+        assert await outcomes(b) == [("one", "ok")]
+
+
+async def test_what_is_kept_warm_is_baked_later(tmp_path: Path) -> None:
+    """The promise to keep it awake is older than the wish to bake it."""
+    async with baking(tmp_path) as b:
+        b.intake.wake(3600.0)
+        await b.clock.advance(START_S)
+        b.intake.bake()
+        await b.clock.advance(3600.0 - START_S - 1)
+        assert b.where == AWAKE
+
+        await b.clock.advance(WHOLE_S)
         assert await outcomes(b) == [("one", "ok")]
 
 
@@ -487,7 +504,7 @@ async def test_the_recipe_cannot_be_had(tmp_path: Path) -> None:
         assert "the bake failed: fake: vLLM 0.3 is too old" in "\n".join(describe(b.intake.state()))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(15))
 async def test_whatever_happens_it_comes_to_rest(tmp_path: Path, seed: int) -> None:
     """Requests, deaths and operators at random: all is answered, and then nothing moves."""
     chance = random.Random(seed)
