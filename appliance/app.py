@@ -160,6 +160,7 @@ async def _running(
             alias=alias,
             device=books.device,
             store=store,
+            journal=journal,
             roster=roster,
             supervisor=supervisor,
             bake=bake,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sqlite_utils import Database
 
@@ -148,11 +149,12 @@ class Attempts:
             payload = answers.failure(entry.id, error)
         if entry.events is not None:
             entry.events.put(error or payload)
+        if (seq := entry.seq) is None:
+            self._journal.put(partial(ledger.add, row=row), may_be_lost=True)
+            return
 
         def commit(db: Database) -> bool:
-            if entry.seq is not None and not inbox.finish(
-                db, entry.seq, answer=payload, code=row.error, at=row.ended_at
-            ):
+            if not inbox.finish(db, seq, answer=payload, code=row.error, at=row.ended_at):
                 return False
             ledger.add(db, row)
             return True

@@ -30,6 +30,7 @@ from appliance.errors import (
 )
 from appliance.ids import new_id
 from appliance.inbox import Instant, Waiting
+from appliance.journal import Journal
 from appliance.lifecycle import State
 from appliance.notices import Notices, OutboxReady, Part, Progress
 from appliance.replies import LiveReply
@@ -51,6 +52,7 @@ class Intake:
         alias: str,
         device: str,
         store: Store,
+        journal: Journal,
         roster: Roster,
         supervisor: Supervisor,
         bake: Bake,
@@ -60,7 +62,7 @@ class Intake:
     ) -> None:
         self.notices = notices
         self._alias, self._device = alias, device
-        self._store = store
+        self._store, self._journal = store, journal
         self._roster = roster
         self._supervisor = supervisor
         self._bake = bake
@@ -250,6 +252,7 @@ class Intake:
             "retry_at": self._supervisor.retries.due_at,
             "bake": self._bake.state,
             "smaller": list(self._supervisor.moves.smaller),
+            "ledger_rows_lost": self._journal.lost,
             "set_aside": str(self._store.set_aside) if self._store.set_aside else None,
         }
 

@@ -174,7 +174,7 @@ class Moves:
 
     def record_energy(self) -> None:
         for spent in self._books.rows():
-            self._journal.put(partial(add, row=spent))
+            self._journal.put(partial(add, row=spent), may_be_lost=True)
 
     def _arrived(
         self,
@@ -205,6 +205,6 @@ class Moves:
             error=str(error) if error else None,
             smaller=None if error else ", ".join(self.smaller) or None,
         )
-        self._journal.put(partial(add, row=row))
+        self._journal.put(partial(add, row=row), may_be_lost=True)
         self.record_energy()
         return seconds, energy_j

@@ -160,6 +160,8 @@ def describe(told: dict[str, Any]) -> list[str]:
     lines += describe_bake(told.get("bake") or {})
     if told.get("smaller"):
         lines.append(f"smaller than configured, which did not fit: {', '.join(told['smaller'])}")
+    if lost := told.get("ledger_rows_lost"):
+        lines.append(f"the disk was full for long: {lost} rows of the ledger are lost")
     if told.get("set_aside"):
         lines.append(f"a damaged database was set aside: {told['set_aside']} (docs/storage.md)")
     energy = told.get("energy") or {}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from collections import Counter
 from functools import partial
 
+import psutil
 from sqlite_utils import Database
 
+from appliance.commands.power import describe
 from appliance.errors import StorageFailed
+from appliance.journal import MAX_ROWS
 from appliance.store import Store
 from bench.rig import Rig
 from tests.appliance.commands import wattnap
@@ -29,6 +33,7 @@ from tests.appliance.storage.clients import (
 )
 from tests.appliance.storage.conftest import MakeDisk, MakeRig
 from tests.appliance.storage.stores import opened
+from tests.benches import bench
 from tests.senders import Sender, sender
 
 ROOM_BYTES = 1_500_000
@@ -112,6 +117,35 @@ async def test_woken_while_it_is_full(make_disk: MakeDisk, make_rig: MakeRig) ->
     assert (await say(made, op="status"))["status"]["state"] == "awake"
     disk.make_room()
     await until(lambda: not unfinished(made))
+
+
+async def test_full_for_long(make_disk: MakeDisk) -> None:
+    """Live calls go on for ever. What the ledger would say of the oldest is lost, and said so;
+    memory does not grow with them."""
+    disk = make_disk("disk", size_kib=6144)
+    async with bench(disk.path) as b:
+        await b.send("wake up")
+        disk.fill()
+        with contextlib.suppress(StorageFailed):
+            while True:  # into the pages that SQLite has already
+                await b.send(FILLING)
+        for number in range(MAX_ROWS + 500):
+            await b.ask(f"n{number}")
+        assert b.intake.state()["ledger_rows_lost"] >= 100
+        held_bytes = psutil.Process().memory_info().rss
+        for number in range(MAX_ROWS):
+            await b.ask(f"n{number}")
+        lost = b.intake.state()["ledger_rows_lost"]
+
+        assert lost >= MAX_ROWS
+        assert psutil.Process().memory_info().rss < held_bytes + 4_000_000
+        assert f"{lost} rows of the ledger are lost" in "\n".join(describe(b.intake.state()))
+
+        disk.make_room()
+        await b.clock.advance(10)
+        rows = await b.rows("SELECT count(*) FROM requests WHERE door = 'socket'")
+        assert rows == [(2 * MAX_ROWS + 500 - lost,)]
+        assert b.intake.state()["ledger_rows_lost"] == lost
 
 
 async def test_stopped_and_started_while_it_is_full(make_disk: MakeDisk, make_rig: MakeRig) -> None:
