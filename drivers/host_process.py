@@ -37,6 +37,8 @@ class HostProcess(asyncio.SubprocessProtocol):
     def __init__(self, name: str) -> None:
         self.ended = asyncio.Event()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.killed = False
+        """It has ended by a signal, which may have been nothing of its own doing."""
         self._name = name
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._unread = b""
@@ -144,6 +146,7 @@ class HostProcess(asyncio.SubprocessProtocol):
         status = self._transport.get_returncode()
         last = f": {self._tail[-1]}" if self._tail else ""
         why = f"it ended with {status}{last}"
+        self.killed = status is not None and status < 0
         self._hang_up(why)
         self._fail(why)
         self._transport.close()

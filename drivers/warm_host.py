@@ -25,7 +25,8 @@ READY_PATIENCE_S = 300.0
 FORK_PATIENCE_S = 10.0
 """A fork takes 0.1 s at most; a host that has not answered by then is frozen."""
 STRIKES = 2
-"""How often forked servers may fail where plain ones do not, before there are no more."""
+"""How often forked servers may fail where plain ones do not, before there are no more; and
+how often a host may be killed before it is ready."""
 
 
 class Start(Protocol):
@@ -63,6 +64,7 @@ class WarmHost:
         self._unfit: dict[Hashable, str] = {}
         self._doubt = ""
         self._strikes = 0
+        self._kills = 0
 
     async def start(
         self,
@@ -111,7 +113,8 @@ class WarmHost:
     async def _prepare(self, install: Hashable, env: Mapping[str, str], *, within_s: float) -> None:
         """Have a host of this vLLM, with this environment, that is ready to fork.
 
-        One of another is ended first; one that cannot be had is not tried again.
+        One of another is ended first; one that cannot be had is not tried again, unless
+        it was killed: the kernel may have wanted its memory.
         Cancelling it leaves the host to its imports. Raises NoHost.
         """
         like = (install, tuple(sorted(env.items())))
@@ -131,7 +134,11 @@ class WarmHost:
             await self._give_up(f"it was not ready within {within_s:.0f} s")
             raise NoHost(self._unfit[like]) from error
         except NoHost as error:
-            await self._give_up(str(error))
+            self._kills += self._process.killed
+            if self._process.killed and self._kills < STRIKES:
+                await self.end()
+            else:
+                await self._give_up(str(error))
             raise
 
     async def _fork(

@@ -35,6 +35,23 @@ def engine_of(place: Path, version: str) -> VllmEngine:
     )
 
 
+DIES = """
+import os, runpy, signal, socket, sys
+sys.path.insert(0, {beside!r})
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def receive(*args):
+    received(*args)
+    die()
+
+received = socket.recv_fds
+{how}
+runpy.run_path({host!r}, run_name="__main__")
+"""
+
+
 UNFIT = """
 import socket, sys
 socket.socket(fileno=int(sys.argv[2])).send(b'{"unfit": "for good reason"}')
@@ -45,7 +62,6 @@ socket.socket(fileno=int(sys.argv[2])).send(b'{"unfit": "for good reason"}')
     ("host", "why"),
     [
         ("raise SystemExit('no such library')", "ended with 1: no such library"),
-        ("import os; os.kill(os.getpid(), 9)", "ended with -9"),
         ("import time; time.sleep(60)", "not ready within 1 s"),
         (UNFIT, "for good reason"),
     ],
@@ -65,6 +81,35 @@ async def test_no_host(place: Path, monkeypatch: pytest.MonkeyPatch, host: str, 
         await engine.start()
 
         assert why in engine.lacks["host"]
+
+
+async def test_a_host_killed_before_it_is_ready(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory may have been short for a moment: it is tried once more, and then no more."""
+    program = place / "host.py"
+    program.write_text("import os; os.kill(os.getpid(), 9)")
+    host = vllm_host.__file__
+    monkeypatch.setattr(vllm_host, "__file__", str(program))
+    well, ill = make_engine(place, warm_host=True), make_engine(place, warm_host=True)
+    async with started(well):
+        assert "ended with -9" in well.lacks["host"]
+
+        program.write_text(DIES.format(how="", host=host, beside=str(Path(host).parent)))
+        await well.stop()
+        await well.start()
+
+        assert "host" not in well.lacks
+
+    program.write_text("import os; os.kill(os.getpid(), 9)")
+    async with started(ill):
+        await ill.stop()
+        await ill.start()
+        program.write_text("raise SystemExit('asked again')")
+        await ill.stop()
+        await ill.start()
+
+        assert "ended with -9" in ill.lacks["host"]
 
 
 async def test_another_vllm_another_host(place: Path) -> None:
@@ -124,23 +169,6 @@ def test_its_owner_killed_while_it_imports(place: Path) -> None:
     _, alive = psutil.wait_procs([host], timeout=10)
 
     assert alive == []
-
-
-DIES = """
-import os, runpy, signal, socket, sys
-sys.path.insert(0, {beside!r})
-
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def receive(*args):
-    received(*args)
-    die()
-
-received = socket.recv_fds
-{how}
-runpy.run_path({host!r}, run_name="__main__")
-"""
 
 
 @pytest.mark.parametrize(
