@@ -121,7 +121,7 @@ class Store:
         self.set_aside: Path | None = None
         self._damage = ""
         self._full = False
-        self._wal = wal.WalKeeper(path)
+        self._wal = wal.WalKeeper(path, self._failure)
         self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
@@ -238,8 +238,9 @@ class Store:
         error = _commit(db, writes)
         if is_full(error) != self._full:
             was_full, self._full = self._full, is_full(error)
-            wal.empty(db.conn)
-            if not was_full:
+            if (stays := wal.empty(db.conn)) is not None:
+                self._failure(stays)
+            if not was_full and not self._damage:
                 error = _commit(db, writes)
                 self._full = is_full(error)
         return error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -20,10 +21,14 @@ ROWS = 1000
 
 
 class WalKeeper:
-    """A thread and a connection of its own, from start() to close(). Never raises."""
+    """A thread and a connection of its own, from start() to close(). Never raises.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    `failed` is told, in that thread, what keeps it from its work: it may be the first to
+    see that the file is damaged.
+    """
+
+    def __init__(self, path: Path, failed: Callable[[sqlite3.Error], object]) -> None:
+        self._path, self._failed = path, failed
         self._rows = 0
         self._closing = False
         self._due = threading.Event()
@@ -57,14 +62,17 @@ class WalKeeper:
                 self._due.clear()
                 if self._closing:
                     return
-                empty(connection)
+                if (stays := empty(connection)) is not None:
+                    self._failed(stays)
         finally:
             connection.close()
 
 
-def empty(connection: sqlite3.Connection) -> None:
-    """As far as that is possible without waiting for anybody."""
+def empty(connection: sqlite3.Connection) -> sqlite3.Error | None:
+    """As far as that is possible without waiting for anybody. Returns why it is not at all."""
     try:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except sqlite3.Error as error:
         log.debug("the -wal file stays as it is: %s", error)
+        return error
+    return None

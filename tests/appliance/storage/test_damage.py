@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from appliance import damage, inbox
+from appliance import damage, inbox, wal
 from appliance.errors import ConfigError, StorageFailed, Unreachable
 from appliance.reading import reading
 from appliance.request import parse
@@ -325,6 +325,29 @@ async def test_damage_seen_at_work_stops_all_writing(tmp_path: Path) -> None:
         assert (await counts(store))[1] == WAITING
         kept = await store.read(lambda db: list(db.query("SELECT ended_at FROM forgotten")))
         assert kept == [{"ended_at": "2026"}]
+
+
+async def test_damage_seen_when_the_wal_file_is_emptied(tmp_path: Path) -> None:
+    """Who does that is not who writes: nothing may be written into such a file any more."""
+    path = filled(tmp_path / "a.db")
+
+    def add(db: Database, count: int) -> None:
+        keys = ((number.to_bytes(4),) for number in range(count))
+        db.conn.executemany("INSERT OR REPLACE INTO forgotten VALUES (?, x'', '2026')", keys)
+
+    async with opened(path) as store:
+        await store.write(lambda db: add(db, 1))
+        with path.open("r+b") as file:
+            file.truncate(PAGE)
+        await store.write(lambda db: add(db, wal.ROWS))  # the writer itself has its pages
+        async with asyncio.timeout(5):
+            await store.damaged.wait()
+        with pytest.raises(StorageFailed, match="is damaged"):
+            await store.write(lambda _: None)
+
+    aside = damage.find_set_aside(path)
+    assert aside is not None
+    assert Path(f"{aside}-wal").stat().st_size > 0
 
 
 async def test_damage_under_a_running_daemon(make_rig: MakeRig) -> None:
