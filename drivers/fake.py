@@ -23,6 +23,9 @@ SSE = {"content-type": "text/event-stream; charset=utf-8"}
 
 Body = Mapping[str, Any]  # what a sender wrote: any JSON
 
+KEPT = 1000
+"""Requests that are remembered. Who tries the daemon with this engine may do so for weeks."""
+
 
 class FakeEngine:
     """An engine in memory, which answers a prompt with its own words.
@@ -56,7 +59,7 @@ class FakeEngine:
         self.fail_next: DriverError | None = None
         self.running = 0
         self.served: list[bytes] = []
-        """The bodies of the requests it took, in order."""
+        """The bodies of the latest requests it took, in order."""
         self.calls: list[str] = []
         """What was asked of it: "start", "sleep", "park", "wake", "stop", "dismiss"."""
         self._recipe = recipe
@@ -140,6 +143,7 @@ class FakeEngine:
             # vLLM takes such a request and never answers it (0.32, tried by hand).
             raise Unresponsive(self.name, "asked to serve while asleep")
         self.served.append(body)
+        del self.served[:-KEPT]
         self.running += 1
         try:
             reply = self._answer(path, body, stream=stream)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from drivers.errors import Died, Unresponsive
-from drivers.fake import FakeEngine, FakeMeter
+from drivers.fake import KEPT, FakeEngine, FakeMeter
 from drivers.protocols import Engine, Meter
 from tests.contracts.engine import CHAT, EngineContract, answer, chat_body
 from tests.contracts.meter import MeterContract
@@ -133,3 +133,15 @@ def test_meter_counts_what_is_drawn() -> None:
     meter.restart()
 
     assert (meter.sample().energy_j, meter.sample().epoch) == (0.0, 1)
+
+
+async def test_what_it_remembers_has_an_end() -> None:
+    """A daemon on trial does not grow."""
+    engine = FakeEngine()
+    await engine.start()
+    body = b'{"messages": [{"role": "user", "content": "hi"}]}'
+    for _ in range(KEPT + 10):
+        async with engine.request("/v1/chat/completions", body, stream=False):
+            pass
+
+    assert len(engine.served) == KEPT
