@@ -52,7 +52,7 @@ stall_timeout_s = {stall_timeout_s}
 idle_timeout_s = {idle_timeout_s}
 bake = false
 [inbox]
-max_waiting = 100000
+max_waiting = 1000000
 [energy]
 meter = "cpu_time"
 """
