@@ -204,4 +204,5 @@ class Attempts:
             wake_j=energy.wake_j if energy else None,
             energy_source=energy.source if energy else None,
             quality=energy.quality if energy else None,
+            period=self._books.period if started is not None else None,
         )

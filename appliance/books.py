@@ -47,7 +47,10 @@ class _Open:
 
 
 class Books:
-    """One engine's books. `turn` when it moves; `begin` and `end` around each request."""
+    """One engine's books. `turn` when it moves; `begin` and `end` around each request.
+
+    period  the awake period: when its wake began, in milliseconds since 1970
+    """
 
     def __init__(self, meter: Meter | None, clock: Clock, *, engine: str, device: str) -> None:
         self.engine, self.device = engine, device
@@ -58,6 +61,7 @@ class Books:
         self._shares: set[Share] = set()
         self._rows: list[Spent] = []
         self._opened = False
+        self.period: int | None = None
         self._open = _Open("idle", Depth.OFF, iso(clock.utc()), self._last_s)
         if not self._must_let_go("idle", Depth.OFF):
             self._sample()
@@ -81,6 +85,8 @@ class Books:
         self.read()
         now = self._clock.now()
         closed = self._open
+        if line == "waking":
+            self.period = int(1000 * self._clock.utc().timestamp())
         if now > closed.started_s:
             self._rows.append(
                 Spent(
@@ -106,8 +112,8 @@ class Books:
 
     def begin(self) -> Share:
         """A request starts to run."""
-        if self._open.line != "serving":
-            self.turn("serving", Depth.AWAKE)
+        if self._open.line != "request":
+            self.turn("request", Depth.AWAKE)
         else:
             self.read()
         share = Share()
@@ -118,7 +124,7 @@ class Books:
         """It has ended. What it cost, as far as is known now."""
         self.read()
         self._shares.discard(share)
-        if not self._shares and self._open.line == "serving":
+        if not self._shares and self._open.line == "request":
             self.turn("idle", Depth.AWAKE)
         if share.energy_j is None or self._meter is None:
             return EnergyShare(marginal_j=None, wake_j=wake_j, source=self.source)

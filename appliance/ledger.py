@@ -15,7 +15,7 @@ from sqlite_utils import Database
 
 from policies.ladder import Depth
 
-Line = Literal["serving", "idle", "entering", "waking"]
+Line = Literal["request", "tail", "idle", "entering", "waking", "unattributed"]
 
 
 class RequestLine(Struct, frozen=True, kw_only=True):
@@ -45,6 +45,7 @@ class RequestLine(Struct, frozen=True, kw_only=True):
     wake_j: float | None = None
     energy_source: str | None = None
     quality: Literal["good", "low"] | None = None
+    period: int | None = None
 
 
 class Transition(Struct, frozen=True, kw_only=True):
@@ -63,6 +64,7 @@ class Transition(Struct, frozen=True, kw_only=True):
     outcome: Literal["ok", "failed"]
     error: str | None = None
     smaller: str | None = None
+    period: int | None = None
 
 
 class Spent(Struct, frozen=True, kw_only=True):
@@ -95,12 +97,26 @@ class Baked(Struct, frozen=True, kw_only=True):
 
 def add(db: Database, row: RequestLine | Transition | Spent) -> None:
     """Append one row to the table that it belongs to."""
-    table = {
-        RequestLine: "ledger_request",
-        Transition: "ledger_transition",
-        Spent: "ledger_energy",
-    }[type(row)]
-    _insert(db, table, asdict(row))
+    if isinstance(row, Spent):
+        _add_up(db, row)
+        return
+    _insert(
+        db,
+        "ledger_request" if isinstance(row, RequestLine) else "ledger_transition",
+        asdict(row),
+    )
+
+
+def _add_up(db: Database, row: Spent) -> None:
+    db.execute(
+        "INSERT INTO ledger_energy"
+        " VALUES (strftime('%Y-%m-%dT%H:%M:%S.000Z', strftime('%s', :started_at)"
+        " - strftime('%s', :started_at, 'localtime') % 3600, 'unixepoch'), 'hour', :engine,"
+        " :device, :line, :depth, coalesce(:source, 'none'), :seconds, :energy_j)"
+        " ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds,"
+        " energy_j = energy_j + excluded.energy_j",
+        asdict(row),
+    )
 
 
 def add_bake(db: Database, row: Baked) -> Baked:
@@ -133,8 +149,8 @@ def word(depth: Depth) -> str:
 def summary(db: Database) -> dict[str, Any]:
     """Joules of today (local) and of all time by depth; None where nothing was measured."""
     today = db.execute(
-        "SELECT sum(energy_j), group_concat(DISTINCT source) FROM ledger_energy"
-        " WHERE date(started_at, 'localtime') = date('now', 'localtime')"
+        "SELECT sum(energy_j), group_concat(DISTINCT nullif(source, 'none')) FROM ledger_energy"
+        " WHERE date(hour, 'localtime') = date('now', 'localtime')"
     ).fetchone()
     by_depth = db.execute("SELECT depth, sum(energy_j) FROM energy_by_depth GROUP BY depth")
     return {

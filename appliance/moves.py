@@ -204,6 +204,7 @@ class Moves:
             outcome="failed" if error else "ok",
             error=str(error) if error else None,
             smaller=None if error else ", ".join(self.smaller) or None,
+            period=self._books.period if to is Depth.AWAKE else None,
         )
         self._journal.put(partial(add, row=row), may_be_lost=True)
         self.record_energy()

@@ -42,7 +42,7 @@ async def test_each_joule_has_one_line() -> None:
     assert w.rows() == [
         ("idle", "off", 10.0, 100.0),
         ("waking", "off", 5.0, 500.0),
-        ("serving", "awake", 2.0, 200.0),
+        ("request", "awake", 2.0, 200.0),
         ("idle", "awake", 3.0, 300.0),
     ]
 

@@ -244,7 +244,7 @@ def test_the_log(config: Path) -> None:
     assert (done["state"], refused["state"]) == ("done", "refused")
     assert refused["marginal_j"] is None
     assert done["energy_source"] == "estimate"
-    assert {"serving", "idle", "waking"} <= {row["line"] for row in energy["energy"]}
+    assert {"request", "idle", "waking"} <= {row["line"] for row in energy["energy"]}
     assert by_day["energy"][0]["requests"] >= 1
     assert wakes[0]["outcome"] == "ok"
 
