@@ -1,0 +1,99 @@
+"""VllmEngine over vLLM itself, on a GPU: the contract, with sleep and parking.
+
+    WATTNAP_TEST_GPU_ENGINE=VENV/bin/python pytest -m gpu tests/drivers/test_vllm_gpu.py
+
+The tiny model serves: what is tried is the way down and up, not the speed. The first
+start compiles for minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from drivers.power_client import find_checkpointer
+from drivers.protocols import Engine
+from drivers.tenants import NvmlTenants
+from drivers.vllm import VllmEngine
+from drivers.vllm_settings import Settings
+from tests.contracts.engine import EngineContract, answer, stream_body
+from tests.drivers.conftest import children
+from tests.drivers.parts import requests_running, socket_of
+from tests.tiny_model import write_model
+
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
+
+
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def shared_engine() -> AsyncIterator[VllmEngine]:
+    python = os.environ.get("WATTNAP_TEST_GPU_ENGINE")
+    if python is None:
+        pytest.skip("WATTNAP_TEST_GPU_ENGINE names no engine for a GPU")
+    with tempfile.TemporaryDirectory(prefix="wn-") as place:
+        model = Path(place) / "model"
+        write_model(model)
+        engine = VllmEngine(
+            python=Path(python),
+            model=str(model),
+            served_name="tiny",
+            runtime_dir=Path(place) / "run",
+            cache_dir=Path(os.environ.get("WATTNAP_TEST_GPU_CACHE", f"{place}/cache")),
+            device="cuda",
+            args=("--dtype", "bfloat16"),
+            settings=Settings(
+                max_model_len=2000, kv_cache_bytes=256 << 20, max_num_seqs=4, enforce_eager=True
+            ),
+            sleep_level=2,
+            checkpointer=find_checkpointer(),
+        )
+        yield engine
+        await engine.dismiss()
+
+
+@pytest.mark.asyncio(loop_scope="class")
+class TestVllmOnAGpu(EngineContract):
+    """The same promises as on a CPU, and the GPU is empty when they say so."""
+
+    long_body = stream_body(max_tokens=1900, ignore_eos=True)
+
+    @pytest.fixture
+    def engine(self, shared_engine: VllmEngine) -> Engine:
+        return shared_engine
+
+    async def running(self, engine: Engine) -> int:
+        return await requests_running(socket_of(await engine.start()))
+
+    async def kill(self, engine: Engine) -> None:
+        psutil.Process((await engine.start()).pids[0]).kill()
+
+    async def children(self, engine: Engine) -> int:
+        return len(children())
+
+    async def begun(self, engine: Engine) -> None:
+        while len(children()) < 2:  # noqa: ASYNC110 - nothing tells when a process appears
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(2)  # well into its imports
+
+    async def test_parked_it_holds_nothing(self, engine: Engine) -> None:
+        """No process of it is on the GPU, and the memory is as before the start; it comes back."""
+        await engine.stop()
+        empty = NvmlTenants().look()
+        facts = await engine.start()
+        said = await answer(engine)
+        await engine.sleep()
+        await engine.park()
+        parked = NvmlTenants().look()
+
+        assert not parked.bytes_by_pid.keys() & set(facts.pids)
+        assert parked.used_bytes <= empty.used_bytes + (64 << 20)
+
+        await engine.wake()
+
+        assert (await answer(engine))["choices"] == said["choices"]
