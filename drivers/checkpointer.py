@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ from drivers.errors import (
     Unresponsive,
 )
 from drivers.probe import driver_version
+
+log = logging.getLogger(__name__)
 
 OLDEST_DRIVER = 570
 """The first whose libcuda has the checkpoint functions (CUDA 12.8)."""
@@ -183,6 +186,7 @@ def judge(verb: Verb, said: bytes, ending: tuple[int | None, str] = (0, "")) -> 
         raise Unresponsive("checkpoint", f"{verb} ended without a report{where}: {why}")
     if any(state != GOAL[verb] for state in last["states"]):
         raise _failure(verb, last)
+    log.debug("%s took, in seconds: %s", verb, last["took_s"])
 
 
 def _failure(verb: Verb, report: Mapping[str, Any]) -> DriverError:
