@@ -8,10 +8,11 @@ CPU. Each fork is a guard (drivers.guard), which forks the server: so the daemon
 the same three pipes to it as to any guard, and what the guard promises holds. A
 server outlives its host.
 
-Run as `python vllm_host.py DAEMON CONTROL DEVICE MODEL` by the engine's own Python,
-3.10 or newer, with the server's environment. DAEMON is the pid above us. DEVICE is
-"cpu", "cuda", or "none" for a stand-in, for which nothing is imported. MODEL is a
-folder or a name. CONTROL is a socket of whole messages, JSON each:
+Run as `python vllm_host.py DAEMON CONTROL DEVICE MODEL [WITHOUT…]` by the engine's own
+Python, 3.10 or newer, with the server's environment. DAEMON is the pid above us. DEVICE
+is "cpu", "cuda", or "none" for a stand-in, for which nothing is imported. MODEL is a
+folder or a name. WITHOUT are modules to leave out, by which it begins anew. CONTROL is
+a socket of whole messages, JSON each:
 
     from us   {"ready": SECONDS} or {"unfit": WHY}, once
     to us     {"command", "env", "directory", "grace_s", "group"}, as for a guard, and
@@ -36,15 +37,14 @@ import contextlib
 import ctypes
 import gc
 import importlib
-import importlib.util
 import json
-import multiprocessing
 import os
 import runpy
 import signal
 import socket
 import tempfile
 import traceback
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,47 +54,20 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(BESIDE).parent))
 
 from drivers import guard
+from drivers.vllm_imports import Spoilt, Unfit, import_all, on_gpu, preload
 
 if __name__ == "__main__":
     sys.path.pop(0)
 
 MESSAGE_BYTES = 1 << 20
-UNIFIED_MEMORY = ("/dev/nvidia-uvm", "/dev/nvmap")  # open in each process that has a CUDA context
-
-# Where the server is, by version: since 0.32, and before.
-SERVERS = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.openai.api_server")
-# Without these it is no vLLM that we know.
-NEEDED = ("vllm.v1.engine.core", "vllm.v1.engine.async_llm")
-# The rest is imported as far as it is there; a fork imports what it lacks.
-USEFUL = (
-    "uvloop",
-    "vllm.entrypoints.cli.serve",
-)
-USEFUL_ON = {
-    "cpu": (
-        "vllm.v1.executor.multiproc_executor",
-        "vllm.v1.worker.cpu_worker",
-        "vllm.v1.worker.cpu_model_runner",
-        "vllm.v1.attention.backends.cpu_attn",
-    ),
-    "cuda": (
-        "vllm.v1.executor.uniproc_executor",
-        "vllm.v1.worker.gpu_worker",
-        "vllm.v1.worker.gpu_model_runner",
-        "vllm.v1.attention.backends.flash_attn",
-    ),
-}
+# Beginnings of the names of threads that a fork does well without: jemalloc (in pyarrow,
+# say) sees to forks itself, and then does in line what that thread would have done.
+DISPENSABLE = ("jemalloc_bg_thd",)
 
 
-# Beginnings of the names of threads that a fork does well without.
-DISPENSABLE: tuple[str, ...] = ()
-
-
-class Unfit(Exception):
-    """No server can be forked from this process. Says why, for people."""
-
-
-def main(daemon: int, control: socket.socket, device: str, model: Path) -> None:
+def main(
+    daemon: int, control: socket.socket, device: str, model: Path, without: Sequence[str]
+) -> None:
     began_s = guard.now()
     libc = ctypes.CDLL(None)
     libc.prctl(guard.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -102,8 +75,10 @@ def main(daemon: int, control: socket.socket, device: str, model: Path) -> None:
         return  # it died before the kernel knew of our wish
     try:
         if device != "none":
-            import_all(device, model)
+            import_all(device, model, without)
         settle()
+    except Spoilt as spoilt:
+        begin_anew(control, spoilt)
     except Unfit as unfit:
         control.send(json.dumps({"unfit": str(unfit)}).encode())
         return
@@ -120,84 +95,12 @@ def main(daemon: int, control: socket.socket, device: str, model: Path) -> None:
 # Getting warm.
 
 
-def preload() -> None:
-    """Begin anew with the libraries that vLLM gives to the workers it spawns on a CPU.
-
-    It does so by LD_PRELOAD (platforms/cpu.py), which a fork cannot. Without torch's
-    own OpenMP, threads that are bound to cores share one (vLLM issue 27369).
-    """
-    present = os.environ.get("LD_PRELOAD", "")
-    found = []
-    for package, pattern in (
-        ("vllm", "libs/libtcmalloc*.so*"),
-        ("torch", "lib/libgomp*.so*"),
-        ("torch", "../torch.libs/libgomp*.so*"),
-    ):
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.origin is not None:
-            found += sorted(Path(spec.origin).parent.glob(pattern))[:1]
-    wanted = [str(path) for path in found if path.name.partition(".")[0] not in present]
-    if wanted:
-        os.environ["LD_PRELOAD"] = ":".join([*wanted, *filter(None, [present])])
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - ourselves
-
-
-def import_all(device: str, model: Path) -> None:
-    """Import what a server of `model` needs. Raises Unfit."""
-    try:
-        importlib.import_module("vllm")
-    except Exception as error:
-        raise Unfit(f"vLLM cannot be imported: {error!r}") from error
-    for choices in (SERVERS, *((name,) for name in NEEDED)):
-        if not any(can_import(name) for name in choices):
-            version = getattr(sys.modules["vllm"], "__version__", "of unknown version")
-            raise Unfit(f"vLLM {version} is not known to the warm host: no {choices[-1]}")
-    for name in (*USEFUL, *USEFUL_ON[device], *modules_of(model)):
-        can_import(name)
-    build_parser()
-    if device == "cpu":
-        fork_workers()
-
-
-def can_import(name: str) -> bool:
-    # Anything may go wrong in a module that this machine has no use for.
-    with contextlib.suppress(Exception):
-        importlib.import_module(name)
-        return True
-    return False
-
-
-def modules_of(model: Path) -> list[str]:
-    """Where vLLM has the classes that the model's configuration names, as far as that is known."""
-    with contextlib.suppress(Exception):
-        named = json.loads((model / "config.json").read_text())["architectures"]
-        known = importlib.import_module("vllm.model_executor.models.registry").ModelRegistry.models
-        return [known[name].module_name for name in named if name in known]
-    return []
-
-
-def build_parser() -> None:
-    """Have vLLM look at its own options once: it remembers what it found."""
-    with contextlib.suppress(Exception):
-        arguments = next(
-            module
-            for name in ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args")
-            if (module := sys.modules.get(name)) is not None
-        )
-        utilities = importlib.import_module("vllm.utils.argparse_utils")
-        arguments.make_arg_parser(utilities.FlexibleArgumentParser())
-
-
-def fork_workers() -> None:
-    """Have a server fork its workers on a CPU too, where vLLM insists on spawning them.
-
-    Spawning would import all anew, twice. What vLLM fears is that a parent has run
-    OpenMP threads, which a fork does not survive: neither host nor API server do.
-    """
-    fork = multiprocessing.get_context("fork")
-    for module in list(sys.modules.values()):
-        if module.__name__.startswith("vllm.") and "get_mp_context" in vars(module):
-            vars(module)["get_mp_context"] = lambda: fork
+def begin_anew(control: socket.socket, spoilt: Spoilt) -> NoReturn:
+    """In the same process, as new, and without what has opened the GPU."""
+    sys.stdout.write(f"{spoilt}; once more without {spoilt.name}\n")
+    sys.stdout.flush()
+    control.set_inheritable(True)
+    os.execv(sys.executable, [*sys.orig_argv, spoilt.name])  # noqa: S606 - ourselves
 
 
 def settle() -> None:
@@ -213,16 +116,14 @@ def settle() -> None:
 
 
 def be_sure() -> None:
-    if others := [name for name in threads() if not name.startswith(DISPENSABLE)]:
-        named = ", ".join(sorted(others))
-        raise Unfit(f"importing vLLM has started threads that forks would lack: {named}")
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         raise Unfit("importing vLLM has initialized CUDA, which no fork could use")
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # the one that lists them is gone again
-            if str(descriptor.readlink()).startswith(UNIFIED_MEMORY):
-                raise Unfit("importing vLLM has opened the GPU, which no fork could use")
+    if on_gpu():
+        raise Unfit("importing vLLM has opened the GPU, which no fork could use")
+    if others := [name for name in threads() if not name.startswith(DISPENSABLE)]:
+        named = ", ".join(sorted(others))
+        raise Unfit(f"importing vLLM has started threads that forks would lack: {named}")
 
 
 def threads() -> list[str]:
@@ -337,4 +238,4 @@ if __name__ == "__main__":
         preload()
     with socket.socket(fileno=int(sys.argv[2])) as control:
         control.set_inheritable(False)
-        main(int(sys.argv[1]), control, sys.argv[3], Path(sys.argv[4]))
+        main(int(sys.argv[1]), control, sys.argv[3], Path(sys.argv[4]), sys.argv[5:])

@@ -27,7 +27,10 @@ from tests.drivers.conftest import children
 # What the engine's own Python runs of ours, and what those import.
 THERE = [
     Path(vllm_host.__file__),
-    *(Path(vllm_host.__file__).with_name(f"{name}.py") for name in ("guard", "cgroup", "procfs")),
+    *(
+        Path(vllm_host.__file__).with_name(f"{name}.py")
+        for name in ("vllm_imports", "guard", "cgroup", "procfs")
+    ),
     Path(checkpoint.__file__),
     *Path(engine_side.__file__).parent.rglob("*.py"),
 ]

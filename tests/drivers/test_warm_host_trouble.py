@@ -216,6 +216,54 @@ async def test_a_frozen_host(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert "host" not in engine.lacks
 
 
+# A module that opens what plays the GPU, and one that sees to it that it does.
+OPENS = "import atexit\nleft_open = open({gpu!r})\n"
+PLAYS = """
+import sys
+if host := sys.modules.get("drivers.vllm_imports"):
+    host.UNIFIED_MEMORY = ({gpu!r},)
+"""
+
+
+def spoilt_by(place: Path, *modules: str) -> VllmEngine:
+    """An engine whose vLLM opens the GPU in those modules as they are imported."""
+    engine = engine_of(place, "0.32.0")
+    packages, gpu = place / "site-packages", place / "gpu"
+    gpu.touch()
+    with (packages / "vllm/__init__.py").open("a") as package:
+        package.write(PLAYS.format(gpu=str(gpu)))
+    for module in modules:
+        file = packages / f"{module.replace('.', '/')}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(OPENS.format(gpu=str(gpu)))
+    return engine
+
+
+async def test_what_opens_the_gpu_is_left_out(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The host begins anew without it, twice here, and then has the rest."""
+    caplog.set_level("DEBUG")
+    engine = spoilt_by(place, "vllm.entrypoints.cli.serve", "vllm.v1.worker.cpu_worker")
+    async with started(engine):
+        assert await answer(engine)
+        assert "host" not in engine.lacks
+
+    said = " ".join(caplog.messages)
+
+    assert "once more without vllm.entrypoints.cli.serve" in said
+    assert "once more without vllm.v1.worker.cpu_worker" in said
+
+
+async def test_no_host_that_has_opened_the_gpu(place: Path) -> None:
+    """If it cannot be left out there is none, and who did it is named."""
+    engine = spoilt_by(place, "opens", "vllm.v1.engine.async_llm")
+    (place / "site-packages/vllm/v1/engine/core.py").write_text("import json, opens, atexit\n")
+    async with started(engine):
+        assert await answer(engine)
+        assert engine.lacks["host"] == "importing vLLM has opened the GPU, in opens"
+
+
 async def test_threads_are_no_host(place: Path) -> None:
     """What has threads is not forked: they would be missing."""
     (place / "sitecustomize.py").write_text(
