@@ -127,6 +127,8 @@ class Watch:
 
 
 def on_gpu() -> bool:
+    if not any(map(os.path.exists, UNIFIED_MEMORY)):
+        return False
     for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - thousands of times
         with contextlib.suppress(OSError):  # the one that lists them is gone again
             if os.readlink(f"/proc/self/fd/{descriptor}").startswith(UNIFIED_MEMORY):  # noqa: PTH115
