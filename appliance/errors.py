@@ -3,6 +3,7 @@
 ApplianceError                                                   CLI exit  HTTP
 ├── ConfigError     the operator must change a file                 78       -
 ├── Unreachable     the daemon is not running, or not for this user 69       -
+├── NotInstalled    a library that only some commands need          69       -
 ├── BadRequest      the sender must change the request              65      400
 │   ├── TooLarge    … make it smaller                               65      413
 │   ├── UnknownModel … name a model that is configured              65      404
@@ -60,6 +61,12 @@ class Unreachable(ApplianceError):
     """The daemon's socket does not answer."""
 
     code, exit_status = "unreachable", os.EX_UNAVAILABLE
+
+
+class NotInstalled(ApplianceError):
+    """A library that only some commands need is not there. The message says how to get it."""
+
+    code, exit_status = "not_installed", os.EX_UNAVAILABLE
 
 
 class BadRequest(ApplianceError):
