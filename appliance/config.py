@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from appliance.errors import ConfigError
+from appliance.tariff import rate
 
 DEFAULT_PATH = Path("/etc/wattnap/wattnap.toml")
 
@@ -206,6 +207,28 @@ class Energy(Section, frozen=True):
     estimate_core_w: Positive = 6.0
 
 
+class Tariff(Section, frozen=True):
+    """What a kilowatt-hour costs, for `wattnap energy` (docs/energy.md).
+
+    currency           in which per_kwh is given
+    per_kwh            price; 0: no cost is shown; or by local time of day, e.g.
+                       { "06:00-22:00" = 0.34, "22:00-06:00" = 0.21 }, which may begin with days:
+                       "Mon-Fri 06:00-22:00". A hole is refused
+    co2_g_per_kwh      grams of CO2; 0: none are shown; or by time of day, likewise
+    """
+
+    currency: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,8}$")] = "EUR"
+    per_kwh: float | dict[str, float] = 0.0
+    co2_g_per_kwh: float | dict[str, float] = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("per_kwh", "co2_g_per_kwh"):
+            try:
+                rate(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"tariff.{name}: {error}") from error
+
+
 class Config(Section, frozen=True):
     """Where things are.
 
@@ -223,6 +246,7 @@ class Config(Section, frozen=True):
     power: Power = Power()
     inbox: Inbox = Inbox()
     energy: Energy = Energy()
+    tariff: Tariff = Tariff()
 
     @property
     def database(self) -> Path:

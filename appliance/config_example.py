@@ -135,7 +135,7 @@ def _limits(name: str, kind: types.Type) -> str:
     if isinstance(kind, types.LiteralType):
         return ", ".join(toml_value(value) for value in kind.values)
     if isinstance(kind, types.UnionType):
-        return ", or ".join(_limits(name, option) for option in kind.types)
+        return ", or ".join(filter(None, (_limits(name, option) for option in kind.types)))
     unit = next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
     match kind:
         case types.IntType(ge=low, le=high) | types.FloatType(ge=low, le=high, gt=None):
@@ -152,9 +152,13 @@ def _limits(name: str, kind: types.Type) -> str:
 def toml_value(value: Any) -> str:  # what TOML can hold
     """A value as TOML writes it. Its strings are JSON's, but for what we do not use."""
     if isinstance(value, Mapping):
-        pairs = ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items())
+        pairs = ", ".join(f"{_toml_key(key)} = {toml_value(item)}" for key, item in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
 if __name__ == "__main__":
