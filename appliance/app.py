@@ -27,6 +27,7 @@ from appliance.books import Books
 from appliance.canary import Canary
 from appliance.clock import Clock, SystemClock
 from appliance.config import Config
+from appliance.errand import Errands
 from appliance.errors import ConfigError, StorageFailed
 from appliance.home_action import MODEL
 from appliance.housekeeping import Housekeeping
@@ -147,11 +148,13 @@ async def _running(
             books=books,
             max_attempts=config.inbox.max_attempts,
         )
+        errands = Errands(supervisor, notices)
         bake = Bake(
             engine=engine,
             alias=alias,
             store=store,
             supervisor=supervisor,
+            errands=errands,
             journal=journal,
             notices=notices,
             clock=clock,
@@ -164,6 +167,7 @@ async def _running(
             roster=roster,
             supervisor=supervisor,
             bake=bake,
+            errands=errands,
             notices=notices,
             clock=clock,
             max_waiting=config.inbox.max_waiting,

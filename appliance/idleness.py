@@ -2,39 +2,73 @@
 
 Keeps the policy, which is a value, and the two wishes an operator may have. It
 starts no timer and changes no state; the supervisor does.
+
+A timetable begins where people left off. What nobody waits for, batch requests and the
+engine's way up for them, neither ends a gap that a policy sees nor begins a timetable:
+after it the old one goes on, at the step that is due by now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple
 
 from appliance.clock import Clock
 from policies.ladder import Depth, Gap, Ladder, Now, Policy, Step, Timetable
 
 QUIET_S = 300.0
-"""Without a request, before a bake goes on under a policy that never rests."""
+"""Without a request, before an errand goes on under a policy that never rests."""
+
+
+class Goal(NamedTuple):
+    """Where an errand wants it next. `cause`: of its moves, for the ledger."""
+
+    depth: Depth
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One idle period's timetable.
+
+    since_s  its steps count from there, on the boot clock
+    cause    of its moves: "policy", or an errand's
+    by       whose it is, for people
+    """
+
+    steps: Timetable
+    since_s: float
+    cause: str
+    by: str
 
 
 class Idleness:
     """rest_wish  an operator wants it at this depth, once nothing waits or runs
-    errand     a bake wants it there next, instead of where the policy would; None: no bake
-    cause      of the latest plan's steps: "policy" or "bake"
+    stirs      how often an idle period has been ended by a request
     """
 
     def __init__(self, policy: Policy, offered: Callable[[], Ladder], clock: Clock) -> None:
         self._offered = offered
         self.rest_wish: Depth | None = None
-        self.errand: Depth | None = None
-        self.cause = "policy"
+        self.stirs = 0
+        self._errand: Goal | None = None
         self._disturbed = False
         self._policy, self._clock = policy, clock
         self._since_s: float | None = clock.now()
+        self._begun_s: float | None = clock.now()
+        """Of the timetable in force; None: the next idle period begins one of its own."""
         self._keep_warm_until_s = 0.0
 
     @property
     def ladder(self) -> Ladder:
         """As it is offered now."""
         return self._offered()
+
+    @property
+    def policy(self) -> str:
+        return self._policy.name
 
     def begin_gap(self) -> None:
         """Nothing is left to do."""
@@ -43,15 +77,22 @@ class Idleness:
 
     def end_gap(self) -> None:
         """Somebody came: the policy learns how long nobody did."""
+        self.stirs += 1
+        self._begun_s = None
         if self._since_s is not None:
-            gap = Gap(self._clock.now() - self._since_s, self._minute_of_week())
+            gap = Gap(self._clock.now() - self._since_s, self._minute_of_week(self._clock.now()))
             self._policy = self._policy.observe(gap)
             self._since_s = None
             self._disturbed = True
 
+    def work(self) -> None:
+        """Something is done that nobody waits for."""
+        self.stirs += 1
+
     def keep_warm(self, seconds: float) -> None:
         """The operator wants it awake for that long."""
         self.rest_wish = None
+        self._begun_s = None
         self._disturbed = True
         self._keep_warm_until_s = self._clock.now() + seconds
 
@@ -64,23 +105,30 @@ class Idleness:
         """It goes to rest: whatever was wished before has come true or is overtaken."""
         self.rest_wish = None
         self._disturbed = False
+        self._begun_s = self._begin_s
 
-    def plan(self) -> Timetable:
-        """The timetable for an idle period that begins now."""
-        steps = self._ask_policy()
-        if self.errand is None or self.errand not in {rung.depth for rung in self.ladder}:
-            self.cause = "policy"
-            return steps
-        self.cause = "bake"
+    def lead(self, goal: Goal | None) -> None:
+        """An errand wants it there next, instead of where the policy would; None: no errand."""
+        self._errand = goal
+        self._begun_s = None
+
+    def plan(self) -> Plan:
+        """The timetable for an idle period that begins now, or goes on."""
+        if self._begun_s is None:
+            self._begun_s = self._clock.now()
+        steps, goal = self._ask_policy(), self._errand
+        if goal is None or goal.depth not in {rung.depth for rung in self.ladder}:
+            return Plan(steps, self._begun_s, "policy", f"policy {self.policy}")
         # Whoever asked a moment ago may ask on: for them it rests no sooner than it would.
         rests_s = [step.after_s for step in steps if step.depth is not Depth.AWAKE]
         after_s = 0.0 if self.undisturbed else min(rests_s, default=self._keep_warm_s + QUIET_S)
-        return (Step(0.0, Depth.AWAKE), Step(after_s, self.errand))
+        led = (Step(0.0, Depth.AWAKE), Step(after_s, goal.depth))
+        return Plan(led, self._begun_s, goal.cause, goal.cause)
 
     @property
     def undisturbed(self) -> bool:
         """Nobody has asked for it since it last rested, and nobody wants it kept awake."""
-        return not self._disturbed and self._keep_warm_s == 0.0
+        return not self._disturbed and self._keep_warm_until_s <= self._clock.now()
 
     @property
     def resting(self) -> Depth:
@@ -88,13 +136,20 @@ class Idleness:
         return self._ask_policy()[-1].depth
 
     def _ask_policy(self) -> Timetable:
-        now = Now(minute_of_week=self._minute_of_week(), keep_warm_s=self._keep_warm_s)
+        """As it was when the timetable in force began."""
+        minute_of_week = self._minute_of_week(self._begin_s)
+        now = Now(minute_of_week=minute_of_week, keep_warm_s=self._keep_warm_s)
         return self._policy.plan(self.ladder, now)
 
     @property
-    def _keep_warm_s(self) -> float:
-        return max(0.0, self._keep_warm_until_s - self._clock.now())
+    def _begin_s(self) -> float:
+        return self._clock.now() if self._begun_s is None else self._begun_s
 
-    def _minute_of_week(self) -> int:
-        local = self._clock.utc().astimezone()
+    @property
+    def _keep_warm_s(self) -> float:
+        return max(0.0, self._keep_warm_until_s - self._begin_s)
+
+    def _minute_of_week(self, at_s: float) -> int:
+        ago = timedelta(seconds=self._clock.now() - at_s)
+        local = (self._clock.utc() - ago).astimezone()
         return local.weekday() * 1440 + local.hour * 60 + local.minute

@@ -18,6 +18,7 @@ from appliance import inbox, ledger
 from appliance.bake import Bake
 from appliance.clock import Clock, iso, seconds_between
 from appliance.desk import Answer, Delivery, Outgoing, Receipt
+from appliance.errand import Errands
 from appliance.errors import (
     ApplianceError,
     BadRequest,
@@ -56,6 +57,7 @@ class Intake:
         roster: Roster,
         supervisor: Supervisor,
         bake: Bake,
+        errands: Errands,
         notices: Notices,
         clock: Clock,
         max_waiting: int,
@@ -66,6 +68,7 @@ class Intake:
         self._roster = roster
         self._supervisor = supervisor
         self._bake = bake
+        self._errands = errands
         self._clock = clock
         self._max_waiting = max_waiting
         self._accepting = 0
@@ -211,7 +214,7 @@ class Intake:
 
     def rest(self, depth: str | None = None) -> None:
         goal = self._find_rest(depth)
-        self._bake.stop("the operator wants it at rest")
+        self._errands.stop("the operator wants it at rest")
         self._supervisor.rest(goal)
 
     def _find_rest(self, depth: str | None) -> Depth:

@@ -54,7 +54,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A request is in the roster."""
+    """Requests are in the roster, and wait.
+
+    cause  "request", or "defer" if they have waited for this; for the ledger
+    why    in words for people; may be empty
+    """
+
+    cause: str = "request"
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +71,9 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class StepDue:
-    """The timetable says: be at `depth` by now; or, out of turn, a bake does.
+    """The timetable says: be at `depth` by now; or, out of turn, an errand does.
 
-    cause  "policy" or "bake", for the ledger
+    cause  "policy", or the errand's, for the ledger
     """
 
     depth: Depth
@@ -236,6 +243,8 @@ def step(m: Machine, event: Event, load: Load) -> Move:
 
         case State.SETTLING, WakeAsked():
             return replace(m, goal=Depth.AWAKE), ()
+        case State.SETTLING, StepDue(depth=depth) if depth > m.goal is not Depth.AWAKE:
+            return replace(m, goal=depth), ()  # steps may be closer than the way down is long
         case State.SETTLING, RestAsked(depth=depth):
             return replace(m, goal=max(m.depth, depth)), ()  # the operator's latest word
         case State.FAILED, WakeAsked():
@@ -265,8 +274,8 @@ def rest(m: Machine, goal: Depth) -> Move:
 def cause_of(event: Event, before: str) -> str:
     """Why the machine moves, for the ledger."""
     match event:
-        case Arrived():
-            return "request"
+        case Arrived(cause=cause):
+            return cause
         case WakeAsked() | RestAsked():
             return "operator"
         case StepDue(cause=cause):

@@ -20,6 +20,7 @@ from appliance.books import Books
 from appliance.canary import Canary
 from appliance.clock import Clock, iso
 from appliance.deadlines import Deadlines
+from appliance.decisions import Decisions
 from appliance.errors import ApplianceError, Expired, GaveUp, Interrupted, WakeFailed
 from appliance.events import Events, Owed
 from appliance.idleness import Idleness
@@ -29,9 +30,10 @@ from appliance.moves import SLEEPING, Moves
 from appliance.notices import ApplianceChanged, Notices
 from appliance.retries import Retries
 from appliance.roster import Entry, Roster
+from appliance.timetable import Following
 from drivers.errors import DriverError, OutOfMemory
 from drivers.protocols import Engine
-from policies.ladder import Depth, Policy, Timetable
+from policies.ladder import Depth, Policy
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +80,10 @@ class Supervisor:
         self._serving: dict[Owed, Entry] = {}
         self._move: Owed | None = None
         self._watch: Owed | None = None
-        self._idle: asyncio.Task[None] | None = None
         self._deadlines = Deadlines(clock, lambda e: self.drop(e, Expired(e.deadline_s or 0.0)))
         self._cause = "request"
+        self.decisions = Decisions(clock)
+        self.timetable = Following(self.idleness, clock, self.post)
         self.retries = Retries(clock)
         self._attempts = Attempts(
             alias=alias, journal=journal, notices=notices, clock=clock, books=books
@@ -187,6 +190,14 @@ class Supervisor:
         self._cause = lc.cause_of(event, self._cause)
         self.machine, effects = lc.step(before, event, self._roster.load)
         log.debug("%s %s -> %s %s", before, event, self.machine, effects)
+        self.decisions.saw(
+            event,
+            effects,
+            goal=self.machine.goal,
+            load=self._roster.load,
+            cause=self._cause,
+            failure=self.moves.failure,
+        )
         if (before.state, before.depth) != (self.machine.state, self.machine.depth):
             self.since = iso(self._clock.utc())
             self._notices.tell(ApplianceChanged())
@@ -209,11 +220,9 @@ class Supervisor:
             case lc.Requeue():
                 self._requeue()
             case lc.BeginIdle():
-                self._begin_idle()
+                self.decisions.planned(self.timetable.begin(self._tasks))
             case lc.EndIdle():
-                if self._idle:
-                    self._idle.cancel()
-                    self._idle = None
+                self.timetable.end()
             case lc.BackOff():
                 self._back_off()
             case lc.Hasten():
@@ -364,21 +373,6 @@ class Supervisor:
         for entry in self._roster.waiting:
             if entry.seq is None:
                 self.drop(entry, WakeFailed(reason, pause_s))
-
-    # Idle periods.
-
-    def _begin_idle(self) -> None:
-        if self.idleness.rest_wish is not None:
-            self.post(lc.RestAsked(self.idleness.rest_wish))
-        steps, cause = self.idleness.plan(), self.idleness.cause
-        self._idle = self._tasks.create_task(self._follow(steps, cause), name="timetable")
-
-    async def _follow(self, steps: Timetable, cause: str) -> None:
-        begun_s = self._clock.now()
-        for step in steps:
-            if step.depth is not Depth.AWAKE or step.after_s > 0:
-                await self._clock.sleep_until(begun_s + step.after_s)
-                self.post(lc.StepDue(step.depth, cause))
 
     # Endings.
 

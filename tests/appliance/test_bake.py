@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from appliance.bake import FAILED_BAKES, TRIES
+from appliance.bake import FAILED_BAKES
+from appliance.errand import TRIES
 from appliance.commands.power import describe
 from appliance.config import Config
 from appliance.lifecycle import State

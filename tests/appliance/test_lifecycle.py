@@ -162,6 +162,18 @@ def test_the_way_to_parked_is_two_edges_and_an_arrival_turns_it_round() -> None:
     assert lc.Wake(Depth.LIGHT) in effects
 
 
+def test_a_step_that_is_due_on_the_way_down_leads_on() -> None:
+    """Steps may be closer than the way is long: none is lost, and none turns it round."""
+    settling = Machine(State.SETTLING, Depth.LIGHT, Depth.LIGHT)
+
+    further, _ = step(settling, lc.StepDue(Depth.STOPPED), Load())
+    assert step(further, lc.StepDue(Depth.PARKED), Load()) == (further, ())
+    assert step(further, lc.Settled(), Load())[1] == (lc.Rest(Depth.LIGHT, Depth.STOPPED),)
+
+    wanted_up, _ = step(settling, lc.WakeAsked(), Load())
+    assert step(wanted_up, lc.StepDue(Depth.STOPPED), Load()) == (wanted_up, ())
+
+
 def test_closing_leads_nowhere() -> None:
     """After Closed nothing happens any more, whatever is posted."""
     for event in EVENTS:
