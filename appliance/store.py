@@ -27,7 +27,7 @@ from sqlite_utils import Database, Migrations
 
 from appliance import damage, wal
 from appliance.errors import ApplianceError, ConfigError, StorageFailed
-from appliance.reading import connect
+from appliance.reading import connect, shipped
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ NO_ROOM_BYTES = 128 * 1024
 def migrations() -> Migrations:
     """The numbered `.sql` files, each applied in one transaction with its record."""
     found = Migrations("wattnap")
-    for file in sorted(Path(__file__).with_name("migrations").glob("*.sql")):
+    for file in shipped():
         found(name=file.stem)(_runs(file.read_text()))
     return found
 
@@ -85,8 +85,7 @@ def open_database(path: Path) -> Database:
         known, db = migrations(), Database(connection, execute_plugins=False)
         names = {migration.name for migration in known.pending(db)}
         names |= {migration.name for migration in known.applied(db)}
-        shipped = {file.stem for file in Path(__file__).with_name("migrations").glob("*.sql")}
-        if newer := sorted(names - shipped):
+        if newer := sorted(names - {file.stem for file in shipped()}):
             raise ConfigError(
                 f"{path}: written by a newer wattnap (it knows {newer[-1]}); "
                 "install that version again, or move the file away to start a new one"

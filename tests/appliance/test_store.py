@@ -160,6 +160,8 @@ def test_migrations_are_applied_once(tmp_path: Path) -> None:
         "0004_smaller",
         "0005_baked",
         "0006_undelivered",
+        "0007_attribution",
+        "0008_quick_views",
     ]
 
 
