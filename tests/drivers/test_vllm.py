@@ -17,11 +17,9 @@ import pytest_asyncio
 
 from drivers.errors import Died, NotPermitted, NotPresent, NotSupported, Refused, Unresponsive
 from drivers.procfs import shared_memory
-from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
 from tests.contracts.engine import (
     CHAT,
-    EngineContract,
     answer,
     chat_body,
     stream,
@@ -31,11 +29,10 @@ from tests.drivers.conftest import children
 from tests.drivers.parts import (
     drain,
     make_engine,
-    requests_running,
     shared_memory_of,
-    socket_of,
     started,
 )
+from tests.drivers.vllm_contract import VllmContract
 
 
 @pytest_asyncio.fixture(scope="class", loop_scope="class")
@@ -47,25 +44,10 @@ async def shared_engine() -> AsyncIterator[VllmEngine]:
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class TestVllmOverStandIn(EngineContract):
+class TestVllmOverStandIn(VllmContract):
     """The driver keeps the engine's promises over a process that speaks vLLM's HTTP."""
 
-    @pytest.fixture
-    def engine(self, shared_engine: VllmEngine) -> Engine:
-        return shared_engine
-
-    async def running(self, engine: Engine) -> int:
-        return await requests_running(socket_of(await engine.start()))
-
-    async def kill(self, engine: Engine) -> None:
-        psutil.Process((await engine.start()).pids[0]).kill()
-
-    async def children(self, engine: Engine) -> int:
-        return len(children())
-
-    async def begun(self, engine: Engine) -> None:
-        while len(children()) < 2:  # noqa: ASYNC110 - nothing tells when a process appears
-            await asyncio.sleep(0.01)
+    begins_with = 2
 
 
 async def test_stop_leaves_nothing(place: Path) -> None:

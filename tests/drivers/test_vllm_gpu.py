@@ -8,13 +8,11 @@ start compiles for minutes.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 import pytest_asyncio
 
@@ -23,9 +21,8 @@ from drivers.protocols import Engine
 from drivers.tenants import NvmlTenants
 from drivers.vllm import VllmEngine
 from drivers.vllm_settings import Settings
-from tests.contracts.engine import EngineContract, answer, stream_body
-from tests.drivers.conftest import children
-from tests.drivers.parts import requests_running, socket_of
+from tests.contracts.engine import answer, stream_body
+from tests.drivers.vllm_contract import VllmContract
 from tests.tiny_model import write_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
@@ -58,28 +55,13 @@ async def shared_engine() -> AsyncIterator[VllmEngine]:
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class TestVllmOnAGpu(EngineContract):
+class TestVllmOnAGpu(VllmContract):
     """The same promises as on a CPU, and the GPU is empty when they say so."""
 
+    begins_with = 2
+    begins_after_s = 2.0
+
     long_body = stream_body(max_tokens=1900, ignore_eos=True)
-
-    @pytest.fixture
-    def engine(self, shared_engine: VllmEngine) -> Engine:
-        return shared_engine
-
-    async def running(self, engine: Engine) -> int:
-        return await requests_running(socket_of(await engine.start()))
-
-    async def kill(self, engine: Engine) -> None:
-        psutil.Process((await engine.start()).pids[0]).kill()
-
-    async def children(self, engine: Engine) -> int:
-        return len(children())
-
-    async def begun(self, engine: Engine) -> None:
-        while len(children()) < 2:  # noqa: ASYNC110 - nothing tells when a process appears
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(2)  # well into its imports
 
     async def test_parked_it_holds_nothing(self, engine: Engine) -> None:
         """No process of it is on the GPU, and the memory is as before the start; it comes back."""

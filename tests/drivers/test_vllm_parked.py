@@ -16,9 +16,10 @@ from drivers.protocols import Engine
 from drivers.tenants import Look
 from drivers.vllm import VllmEngine
 from tests.conftest import required
-from tests.contracts.engine import EngineContract, answer
+from tests.contracts.engine import answer
 from tests.drivers.conftest import children
-from tests.drivers.parts import make_engine, requests_running, socket_of, started
+from tests.drivers.parts import make_engine, started
+from tests.drivers.vllm_contract import VllmContract
 from tests.fakes.cuda import FakeCuda, FakeTenants, compiler
 
 
@@ -56,21 +57,8 @@ async def shared_engine() -> AsyncIterator[VllmEngine]:
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class TestParkingVllm(EngineContract):
+class TestParkingVllm(VllmContract):
     """An engine that can be parked keeps all promises."""
-
-    @pytest.fixture
-    def engine(self, shared_engine: VllmEngine) -> Engine:
-        return shared_engine
-
-    async def running(self, engine: Engine) -> int:
-        return await requests_running(socket_of(await engine.start()))
-
-    async def kill(self, engine: Engine) -> None:
-        psutil.Process((await engine.start()).pids[0]).kill()
-
-    async def children(self, engine: Engine) -> int:
-        return len(children())
 
     async def test_it_offers_all(self, engine: Engine) -> None:
         """Both ways to rest with a living process are tried by this suite."""

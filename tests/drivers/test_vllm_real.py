@@ -21,9 +21,10 @@ from drivers.procfs import shared_memory
 from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
 from drivers.vllm_settings import Settings
-from tests.contracts.engine import EngineContract, answer, stream_body
+from tests.contracts.engine import answer, stream_body
 from tests.drivers.conftest import children
-from tests.drivers.parts import STEADY, requests_running, shared_memory_of, socket_of, started
+from tests.drivers.parts import STEADY, shared_memory_of, started
+from tests.drivers.vllm_contract import VllmContract
 from tests.tiny_model import write_model
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
@@ -80,17 +81,13 @@ async def shared_engine(warm_place: Path, engine_python: str) -> AsyncIterator[V
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class TestVllm(EngineContract):
+class TestVllm(VllmContract):
     """vLLM keeps the promises, and so does its stand-in: the same tests."""
 
+    begins_with = 2
+    begins_after_s = 2.0
+
     long_body = stream_body(max_tokens=1900, ignore_eos=True)
-
-    @pytest.fixture
-    def engine(self, shared_engine: VllmEngine) -> Engine:
-        return shared_engine
-
-    async def running(self, engine: Engine) -> int:
-        return await requests_running(socket_of(await engine.start()))
 
     async def kill(self, engine: Engine) -> None:
         """Kill the API server: left alone, EngineCore would live on (vLLM issue 55510)."""
@@ -99,14 +96,6 @@ class TestVllm(EngineContract):
         assert len(facts.pids) >= 3
 
         psutil.Process(facts.pids[0]).kill()
-
-    async def children(self, engine: Engine) -> int:
-        return len(children())
-
-    async def begun(self, engine: Engine) -> None:
-        while len(children()) < 2:  # noqa: ASYNC110 - nothing tells when a process appears
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(2)  # well into its imports, where vLLM loses a SIGTERM
 
     async def test_its_core_killed_and_nothing_left(
         self, shared_engine: VllmEngine, warm_place: Path

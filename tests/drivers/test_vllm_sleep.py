@@ -8,17 +8,15 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 import pytest_asyncio
 
 from drivers.errors import Died, NotSupported, Unresponsive
-from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
 from drivers.vllm_rest import SleepLevel
-from tests.contracts.engine import EngineContract, answer
-from tests.drivers.conftest import children
-from tests.drivers.parts import make_engine, requests_running, socket_of, started
+from tests.contracts.engine import answer
+from tests.drivers.parts import make_engine, started
+from tests.drivers.vllm_contract import VllmContract
 
 
 @pytest_asyncio.fixture(scope="class", loop_scope="class", params=[1, 2])
@@ -30,25 +28,10 @@ async def shared_engine(request: pytest.FixtureRequest) -> AsyncIterator[VllmEng
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class TestSleepingStandIn(EngineContract):
+class TestSleepingStandIn(VllmContract):
     """An engine that can sleep keeps all promises, at either level."""
 
-    @pytest.fixture
-    def engine(self, shared_engine: VllmEngine) -> Engine:
-        return shared_engine
-
-    async def running(self, engine: Engine) -> int:
-        return await requests_running(socket_of(await engine.start()))
-
-    async def kill(self, engine: Engine) -> None:
-        psutil.Process((await engine.start()).pids[0]).kill()
-
-    async def children(self, engine: Engine) -> int:
-        return len(children())
-
-    async def begun(self, engine: Engine) -> None:
-        while len(children()) < 2:  # noqa: ASYNC110 - nothing tells when a process appears
-            await asyncio.sleep(0.01)
+    begins_with = 2
 
 
 @pytest.mark.parametrize("level", [1, 2])

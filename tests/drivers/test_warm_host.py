@@ -19,20 +19,18 @@ import pytest_asyncio
 
 from drivers.errors import Died
 from drivers.procfs import shared_memory
-from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
-from tests.contracts.engine import CHAT, EngineContract, answer, stream_body
+from tests.contracts.engine import CHAT, answer, stream_body
 from tests.drivers.conftest import children
 from tests.drivers.parts import (
     has_ended,
     host_of,
     make_engine,
     not_its_host,
-    requests_running,
     shared_memory_of,
-    socket_of,
     started,
 )
+from tests.drivers.vllm_contract import VllmContract
 
 
 @pytest_asyncio.fixture(scope="class", loop_scope="class")
@@ -44,26 +42,8 @@ async def shared_engine() -> AsyncIterator[VllmEngine]:
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class TestVllmFromAWarmHost(EngineContract):
+class TestVllmFromAWarmHost(VllmContract):
     """A server that was forked keeps the promises of one that was started."""
-
-    @pytest.fixture
-    def engine(self, shared_engine: VllmEngine) -> Engine:
-        return shared_engine
-
-    async def running(self, engine: Engine) -> int:
-        return await requests_running(socket_of(await engine.start()))
-
-    async def kill(self, engine: Engine) -> None:
-        psutil.Process((await engine.start()).pids[0]).kill()
-
-    async def children(self, engine: Engine) -> int:
-        assert isinstance(engine, VllmEngine)
-        return len(not_its_host(engine))
-
-    async def begun(self, engine: Engine) -> None:
-        while not await self.children(engine):  # noqa: ASYNC110 - nothing tells of a process
-            await asyncio.sleep(0.01)
 
 
 async def test_one_host_for_many_servers(place: Path) -> None:

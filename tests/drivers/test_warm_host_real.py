@@ -17,18 +17,15 @@ import pytest_asyncio
 
 from drivers.errors import Died
 from drivers.procfs import shared_memory
-from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
-from tests.contracts.engine import CHAT, EngineContract, answer, stream_body
+from tests.contracts.engine import CHAT, answer, stream_body
 from tests.drivers.parts import (
     has_ended,
     host_of,
-    not_its_host,
-    requests_running,
     shared_memory_of,
-    socket_of,
 )
 from tests.drivers.test_vllm_real import make_vllm, title
+from tests.drivers.vllm_contract import VllmContract
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 
@@ -53,29 +50,12 @@ def code(pid: int) -> str:
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class TestVllmFromAWarmHost(EngineContract):
+class TestVllmFromAWarmHost(VllmContract):
     """vLLM that was forked keeps all promises, of which ending without a trace is the hardest."""
 
+    begins_with = 2
+
     long_body = stream_body(max_tokens=1900, ignore_eos=True)
-
-    @pytest.fixture
-    def engine(self, shared_engine: VllmEngine) -> Engine:
-        return shared_engine
-
-    async def running(self, engine: Engine) -> int:
-        return await requests_running(socket_of(await engine.start()))
-
-    async def kill(self, engine: Engine) -> None:
-        """Kill the API server: left alone, EngineCore would live on."""
-        psutil.Process((await engine.start()).pids[0]).kill()
-
-    async def children(self, engine: Engine) -> int:
-        assert isinstance(engine, VllmEngine)
-        return len(not_its_host(engine))
-
-    async def begun(self, engine: Engine) -> None:
-        while await self.children(engine) < 2:  # noqa: ASYNC110 - nothing tells of a process
-            await asyncio.sleep(0.01)
 
     async def test_all_of_it_is_forked(self, shared_engine: VllmEngine) -> None:
         """The API server, its core and the worker: none is a program that imports anew."""
