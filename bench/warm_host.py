@@ -4,7 +4,7 @@
 
 In each turn: a plain start; a start that has to have a host first; one more from that
 host. Prints one line of JSON: medians and all values, in seconds from the order until
-the engine answers, the host's memory, and whether all of them said the same.
+the engine answers, memory, and whether all of them said the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +24,10 @@ import psutil
 
 from bench.sleep import answer
 from drivers.vllm import VllmEngine
+from drivers.vllm_order import versions
 from drivers.vllm_settings import Settings
+
+TOKENS = 32  # of an answer (bench.sleep)
 
 
 async def main() -> None:
@@ -61,55 +63,63 @@ async def main() -> None:
         plain = engine(f"{place}/plain", warm_host=False)
         warm = engine(f"{place}/warm", warm_host=True)
         try:
-            print(json.dumps(await compare(plain, warm, options.turns)))
+            print(json.dumps(await compare(plain, warm, options.turns, options.python)))
         finally:
             await plain.dismiss()
             await warm.dismiss()
 
 
-async def compare(plain: VllmEngine, warm: VllmEngine, turns: int) -> dict[str, Any]:
+async def compare(plain: VllmEngine, warm: VllmEngine, turns: int, python: Path) -> dict[str, Any]:
     began_s = time.perf_counter()
-    _, version, expected = await start(plain)  # fills the caches, and is not counted
+    _, _, expected, _ = await start(plain)  # fills the caches, and is not counted
     seconds: dict[str, list[float]] = {"plain": [], "with_a_new_host": [], "warm": []}
+    tokens_per_s: dict[str, list[float]] = {name: [] for name in seconds}
+    held: dict[str, dict[str, int]] = {}
     same = True
-    host: Mapping[str, float] = {}
     for _ in range(turns):
         await warm.dismiss()
         for name, engine in (("plain", plain), ("with_a_new_host", warm), ("warm", warm)):
-            ready_s, _, said = await start(engine)
+            ready_s, held[name], said, speed = await start(engine)
             seconds[name].append(round(ready_s, 2))
+            tokens_per_s[name].append(round(speed))
             same = same and said == expected
-        host = memory_of_hosts()
+        held["host_at_rest"] = memory()
     medians = {name: round(median(values), 2) for name, values in seconds.items()}
     return {
         "bench": "warm_host",
-        "vllm": version,
+        "vllm": (await versions.find(python.absolute())).version,
         "turns": turns,
         "median_s": medians,
         "ratio": round(medians["warm"] / medians["plain"], 3),
         "ratio_with_a_new_host": round(medians["with_a_new_host"] / medians["plain"], 3),
         "all_s": seconds,
+        "tokens_per_s": {name: median(values) for name, values in tokens_per_s.items()},
         "same_answers": same,
         "lacks": warm.lacks.get("host", ""),
-        "host": host,
+        "memory": held,
         "cpus": os.cpu_count(),
         "load_1m": os.getloadavg()[0],
         "took_s": round(time.perf_counter() - began_s),
     }
 
 
-async def start(engine: VllmEngine) -> tuple[float, str, Any]:
-    """Start, ask and stop it: seconds to readiness, version, what it said."""
+async def start(engine: VllmEngine) -> tuple[float, dict[str, int], Any, float]:
+    """Start, ask and stop it.
+
+    Returns seconds to readiness, memory when it served, what it said, tokens per second.
+    """
     began_s = time.perf_counter()
-    facts = await engine.start()
+    await engine.start()
     ready_s = time.perf_counter() - began_s
     said, _ = await answer(engine)
+    took_s = median([(await answer(engine))[1] for _ in range(9)])
+    held = memory()
     await engine.stop()
-    return ready_s, facts.version, said
+    return ready_s, held, said, TOKENS / took_s
 
 
-def memory_of_hosts() -> dict[str, float]:
-    """What our children hold when no engine runs, in MiB."""
+def memory() -> dict[str, int]:
+    """What our children hold, in MiB; a page that they share counts once in pss."""
     held = [child.memory_full_info() for child in psutil.Process().children(recursive=True)]
     return {
         "rss_mib": sum(each.rss for each in held) >> 20,
