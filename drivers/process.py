@@ -125,6 +125,10 @@ class Child(asyncio.SubprocessProtocol):
                     self._transport.kill()
             await self._ended.wait()
 
+    def end(self) -> None:
+        """Begin to end everything: on_end will tell."""
+        self._order(b"kill\n")
+
     async def wait(self) -> int:
         """Return the exit status once nothing is left."""
         await self._ended.wait()

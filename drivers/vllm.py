@@ -30,6 +30,7 @@ from drivers.protocols import EngineFacts, Reply, Rest
 from drivers.tenants import NvmlTenants, Tenants
 from drivers.upstream import Upstream
 from drivers.vllm_command import READY_LINE, last_words, shows_progress
+from drivers.vllm_core import Watch
 from drivers.vllm_fit import Fit
 from drivers.vllm_home import Home
 from drivers.vllm_order import Order, Orders, versions
@@ -137,6 +138,7 @@ class VllmEngine:
         self._sleep: Sleep | None = None  # None: this life cannot
         self._facts: EngineFacts | None = None  # not None: it serves
         self._announced = asyncio.Event()
+        self._watch: Watch | None = None
         self._death = (0, "no process")  # how the last life ended: status, last words
         self._dead = asyncio.Event()  # and nobody had asked for it
 
@@ -267,12 +269,14 @@ class VllmEngine:
         except OSError as error:
             shutil.rmtree(self._home.path, ignore_errors=True)  # nobody else will
             raise Refused(self.name, f"cannot start a process: {error.strerror}") from error
+        identity = await order.identity(flags)
         if child.ended:
             raise self._fit.failed(self.name, child.tail, child.status or 0)
         self._fit.worked()
+        self._watch = Watch(child.others, child.end)
         return EngineFacts(
             kind="vllm",
-            identity=await order.identity(flags),
+            identity=identity,
             version=order.install.version,
             pids=(child.pid, *child.others),
             flags=tuple(flags),
@@ -331,7 +335,7 @@ class VllmEngine:
         self._announced.set()  # whoever waits for it has waited long enough
         if self._facts is not None and self._child is not None:
             self._facts = None
-            self._death = how_it_ended(self._child)
+            self._death = self._how_it_ended(self._child)
             self._dead.set()
 
     async def _blame(self, why: str) -> DriverError:
@@ -343,14 +347,16 @@ class VllmEngine:
             async with asyncio.timeout(NOTICE_S):
                 await child.wait()
         if child.ended:
-            return Died(self.name, *how_it_ended(child))
+            return Died(self.name, *self._how_it_ended(child))
         return Unresponsive(self.name, why)
 
     async def _abandon(self) -> None:
         """End what is left of a life. Safe in any state."""
-        child, upstream = self._child, self._upstream
-        self._child = self._upstream = None
+        child, upstream, watch = self._child, self._upstream, self._watch
+        self._child = self._upstream = self._watch = None
         self._announced.clear()
+        if watch is not None:
+            watch.close()
         try:
             if child is not None:
                 await child.kill()
@@ -360,6 +366,8 @@ class VllmEngine:
             if upstream is not None:
                 await upstream.close()
 
-
-def how_it_ended(child: Child) -> tuple[int, str]:
-    return child.status or 0, last_words(child.tail)
+    def _how_it_ended(self, child: Child) -> tuple[int, str]:
+        words = last_words(child.tail)
+        if self._watch is not None and self._watch.ended:
+            words = f"its {self._watch.ended} has ended: {words}"
+        return child.status or 0, words

@@ -14,10 +14,9 @@ from collections.abc import Iterable
 from drivers.checkpointer import Checkpointer, why_not
 from drivers.errors import Died, DriverError, Refused, Unresponsive
 from drivers.process import Child
-from drivers.procfs import PROC
 from drivers.tenants import Look, Tenants
+from drivers.vllm_core import is_core
 
-TITLES = (b"VLLM::EngineCore", b"VLLM::Worker")  # utils/system_utils.py, 0.11 to 0.33
 VACATE_S = 5.0
 """Until the GPU shows that they have left; NVML's list may lag behind."""
 
@@ -85,7 +84,7 @@ class Park:
         pids = await self._members(child)
         listed = pids & set(look.bytes_by_pid) if look else set()
         # NVML's numbers may be another pid namespace's, and NVML may be missing.
-        chosen = listed or {pid for pid in pids if title(pid).startswith(TITLES)}
+        chosen = listed or set(filter(is_core, pids))
         if not chosen:
             raise Refused(self._name, "none of its processes is on the GPU")
         pidfds: dict[int, int] = {}
@@ -124,14 +123,6 @@ class Park:
                         return
                     await asyncio.sleep(0.1)
         raise Unresponsive(self._name, f"checkpointed, but the GPU does not show that {ours} left")
-
-
-def title(pid: int) -> bytes:
-    """What a process calls itself, "" if it is gone."""
-    try:
-        return (PROC / str(pid) / "cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def close(pidfds: dict[int, int]) -> None:

@@ -200,7 +200,7 @@ async def test_shared_memory_is_removed(run: Run) -> None:
         "t.unregister(s._name, 'shared_memory')\n"
         "print(s.name, flush=True)\nimport time; time.sleep(600)"
     )
-    earlier, used = Path("/dev/shm/psm_earlier"), Path("/dev/shm/psm_used")
+    earlier, used = (Path(f"/dev/shm/psm_{name}_{os.getpid()}") for name in ("earlier", "used"))
     earlier.touch()
     try:
         child = await run.start(code)

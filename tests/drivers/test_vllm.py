@@ -63,6 +63,22 @@ async def test_stop_leaves_nothing(place: Path) -> None:
     assert list((place / "run").iterdir()) == []
 
 
+async def test_its_core_is_watched(place: Path) -> None:
+    """Its end is the engine's, also where the server does not notice."""
+    async with started(make_engine(place, "--core")) as engine:
+        facts = await engine.start()
+        core = next(child for child in children() if child.cmdline()[0] == "VLLM::EngineCore")
+
+        assert core.pid in facts.pids
+
+        core.kill()
+        async with asyncio.timeout(2):
+            with pytest.raises(Died, match="its VLLM::EngineCore has ended"):
+                await engine.died()
+
+        assert not children()
+
+
 async def test_stop_lets_requests_end(place: Path) -> None:
     """stop() lets a running request finish, and returns when it has."""
     engine = make_engine(place, "--tokens-per-s", "10", stop_timeout_s=5)

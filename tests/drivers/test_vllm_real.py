@@ -100,7 +100,7 @@ class TestVllm(VllmContract):
     async def test_its_core_killed_and_nothing_left(
         self, shared_engine: VllmEngine, warm_place: Path
     ) -> None:
-        """vLLM exits with 0 when its EngineCore is killed; that is a death, without a trace."""
+        """vLLM takes seconds to notice that its EngineCore was killed; we do not."""
         facts = await shared_engine.start()
         made = shared_memory_of(facts.pids)
 
@@ -108,11 +108,10 @@ class TestVllm(VllmContract):
 
         core = next(pid for pid in facts.pids[1:] if "EngineCore" in title(pid))
         psutil.Process(core).kill()
-        async with asyncio.timeout(15):
-            with pytest.raises(Died) as death:
+        async with asyncio.timeout(2):
+            with pytest.raises(Died, match="its VLLM::EngineCore has ended"):
                 await shared_engine.died()
 
-        assert death.value.status == 0
         assert children() == []
         assert not made & shared_memory()
         assert list((warm_place / "run").iterdir()) == []

@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--max-num-seqs", type=int, default=256)
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--grandchild", action="store_true", help="leave one that will not go")
+    parser.add_argument("--core", action="store_true", help="another that is called EngineCore")
     parser.add_argument("--shared-memory", action="store_true", help="leave a psm_ file")
     parser.add_argument("--flood", type=int, default=0, metavar="BYTES", help="of output")
     parser.add_argument("--silent", action="store_true", help="never say that it is ready")
@@ -117,6 +118,8 @@ async def load(options: argparse.Namespace) -> None:
         (Path(base) / str(uuid.uuid4())).touch()
     if options.grandchild:
         subprocess.Popen([sys.executable, "-S", "-c", STUBBORN])
+    if options.core:
+        subprocess.Popen(["VLLM::EngineCore", "3600"], executable="/bin/sleep")
     if options.shared_memory:
         kept = shared_memory.SharedMemory(create=True, size=64)
         resource_tracker.unregister(f"/{kept.name}", "shared_memory")
