@@ -40,7 +40,9 @@ ROOM_BYTES = 1_500_000
 FILLING = " word" * 4000
 
 
-async def accept_until_full(made: Rig, someone: Sender) -> list[str]:
+async def accept_until_full(
+    made: Rig, someone: Sender, filling: str = FILLING, name: str = ""
+) -> list[str]:
     """Ids accepted, over both doors in turn, until both have refused one."""
     accepted: list[str] = []
     refused: set[str] = set()
@@ -48,11 +50,11 @@ async def accept_until_full(made: Rig, someone: Sender) -> list[str]:
         if len(refused) == 2:
             return accepted
         for door in sorted({"m", "s"} - refused):
-            id = f"{door}-{number}"
+            id = f"{door}-{name}{number}"
             if door == "s":
-                told = await submit(made, id, id + FILLING)
+                told = await submit(made, id, id + filling)
             else:
-                await someone.publish(f"{BASE}/request/main/{id}", id + FILLING)
+                await someone.publish(f"{BASE}/request/main/{id}", id + filling)
                 topics = {f"{BASE}/status/{id}", f"{BASE}/response/{id}"}
                 heard = await someone.hears(lambda m, t=topics: str(m.topic) in t)  # type: ignore[misc]
                 told = json.loads(heard.payload)
@@ -82,6 +84,8 @@ async def test_a_disk_that_becomes_full_and_is_cleared(
         await until(lambda: runs(made)["first"])
         accepted = ["first", *await accept_until_full(made, someone)]
         disk.fill()
+        # What a large one was refused for has left room for small ones, and for outcomes.
+        accepted += await accept_until_full(made, someone, filling="", name="small-")
         let_go(made)
         await until(lambda: "what has ended waits" in made.tail("daemon.log"))
 
