@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from drivers import vllm_host, warm_host
-from drivers.errors import Unresponsive
+from drivers.errors import Died
 from drivers.vllm import VllmEngine
 from tests.contracts.engine import answer
 from tests.drivers.conftest import children
@@ -279,12 +279,12 @@ async def test_threads_are_no_host(place: Path) -> None:
 
 async def test_forks_that_fail_alone_are_given_up(place: Path) -> None:
     """Where only forked servers fail, no more are forked; one such failure is no proof."""
-    engine = make_engine(place, warm_host=True, start_timeout_s=0.7)
+    engine = make_engine(place, warm_host=True)
     async with started(engine):
         for _ in range(warm_host.STRIKES):
             await engine.stop()
-            engine._orders = replace(engine._orders, args=("--start-s", "60"))
-            with pytest.raises(Unresponsive):
+            engine._orders = replace(engine._orders, args=("--die-at-90",))
+            with pytest.raises(Died):
                 await engine.start()
             engine._orders = replace(engine._orders, args=())
             await engine.start()  # plainly
