@@ -17,6 +17,8 @@ from msgspec import Meta, Struct
 from appliance.errors import BadRequest, Loop, TooLarge
 
 MAX_HOPS = 4
+MAX_DEPTH = 200
+"""Of arrays and objects in one another. JSON schemas for tools stay far below."""
 CHAT_PATH = "/v1/chat/completions"
 UTF8_BOM = b"\xef\xbb\xbf"  # some editors put one before a file that is then published
 
@@ -210,6 +212,8 @@ def _understand_json(payload: bytes) -> tuple[dict[str, Any], Literal["text", "m
         fields = msgspec.json.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"not JSON: {error}") from error
+    if _is_deep(fields, payload):
+        raise BadRequest(f"nested more than {MAX_DEPTH} deep")
     if not isinstance(fields, dict):
         raise BadRequest("a JSON payload must be an object with `prompt` or `messages`")
     if ("prompt" in fields) == ("messages" in fields):
@@ -227,6 +231,21 @@ def _understand_json(payload: bytes) -> tuple[dict[str, Any], Literal["text", "m
     fields.pop("wattnap", None)
     fields.pop("stream_options", None)
     return fields, form, extras
+
+
+def _is_deep(value: Any, payload: bytes) -> bool:
+    """Deeper than MAX_DEPTH: whoever reads it by recursion (vLLM, tools) might not survive it."""
+    if payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH:
+        return False
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)
 
 
 def _understand_text(payload: bytes) -> tuple[dict[str, Any], Literal["text", "message"], Extras]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import ApplianceError, BadRequest, Loop, TooLarge
-from appliance.request import Extras, Request, parse
+from appliance.request import MAX_DEPTH, Extras, Request, parse
 
 
 def understood(payload: bytes, **given: Any) -> Request:
@@ -99,6 +99,20 @@ def test_too_large() -> None:
     """Said with both sizes, before anything is read."""
     with pytest.raises(TooLarge, match="10001 bytes; at most 10000"):
         understood(b"x" * 10_001)
+
+
+@pytest.mark.parametrize("wide", ["", "[],{}," * 300])
+def test_how_deep_it_may_be(wide: str) -> None:
+    """200 arrays and objects in one another, however many there are beside them."""
+
+    def nested(depth: int) -> bytes:
+        # The payload and `metadata` are two of them.
+        inner = depth - 3
+        return f'{{"prompt":"x","metadata":{{"a":[{wide}{"[" * inner}{"]" * inner}]}}}}'.encode()
+
+    assert understood(nested(MAX_DEPTH))
+    with pytest.raises(BadRequest, match="nested more than 200 deep"):
+        understood(nested(MAX_DEPTH + 1))
 
 
 def test_four_hops_are_a_loop() -> None:
