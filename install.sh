@@ -8,8 +8,23 @@ set -eu
 
 usage() {
     cat <<'END'
-usage: ./install.sh demo [--json] [--keep DIR]
+usage: sudo ./install.sh install [--model DIR|NAME] [--broker mosquitto|URL|none]
+                             [--engine-python PATH]
+       sudo ./install.sh upgrade [--engine-python PATH]
+       sudo ./install.sh rollback | status
+       sudo ./install.sh uninstall [--purge]
+       ./install.sh demo [--json] [--keep DIR]
        ./install.sh test [PYTEST ARGUMENTS]
+
+install    Makes a Debian or Ubuntu with systemd an appliance: daemon and engine in
+           /opt/wattnap, services, a user, a configuration. Again: mends what is
+           amiss, and changes nothing else.
+upgrade    From a newer copy of this folder: tries the new version beside the one that
+           runs, switches, and goes back by itself if it does not serve.
+rollback   Back to the version before; once more, and forward again.
+status     What is installed, what could be gone back to, and how it is.
+uninstall  Stops and removes it. Configuration, log and models stay, unless --purge.
+           All of these are told in docs/install.md and docs/operations.md.
 
 demo   Shows the whole appliance on real parts, in a temporary folder: a broker,
        the daemon, a vLLM. Three prompts go in over MQTT; you see the engine wake,
@@ -19,14 +34,14 @@ demo   Shows the whole appliance on real parts, in a temporary folder: a broker,
 test   Installs what the tests need, vLLM and Mosquitto included, and runs them
        all: lint, import contracts, types, then pytest with your arguments.
 
-Needs Linux, Python 3.11 or newer with its venv module, and pip's package index.
-Without an NVIDIA GPU the engine is vLLM's build for CPUs. The first run takes
+Needs Linux, Python 3.11 or newer with its venv module, and pip's package index;
+`install` brings Python, if Debian has it. Without an NVIDIA GPU the engine is vLLM's build for CPUs. The first run takes
 minutes (0.7 GB to download and 4.5 GB of disk for a CPU, several times that
 for a GPU); later runs start at once. Ctrl-C at any moment leaves nothing running.
 
 Environment:
-  WATTNAP_HOME           where all of this is kept (default: .wattnap here);
-                         remove the folder and nothing is left
+  WATTNAP_HOME           where demo and test keep all of this (default: .wattnap
+                         here); remove the folder and nothing is left
   WATTNAP_PYTHON         the Python to use, instead of the newest up to 3.13
   WATTNAP_ENGINE         name of an entry of engines.lock, instead of the one
                          that fits this machine: cpu-x86_64 on a box with a GPU
@@ -83,9 +98,15 @@ os.setsid()
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])'
 
+python= # until it is found
+
 run() { # run COMMAND...: in the background, because a shell that waits hears signals
     busy=yes
-    "$python" -c "$OWN_GROUP" "$@" &
+    if [ -n "$python" ]; then
+        "$python" -c "$OWN_GROUP" "$@" &
+    else
+        setsid "$@" &
+    fi
     wait "$!" && ran=0 || ran=$?
     busy=
     return "$ran"
@@ -159,14 +180,10 @@ pip() { # pip VENV ARGUMENTS...: a part of the current step
 daemon_from_wheel() { # as people have it: installed, apart from this folder
     venv=$home/venv
     needs=$(digest pyproject.toml)
-    sources=$(find appliance drivers policies -type f ! -name '*.pyc' | LC_ALL=C sort |
-        xargs sha256sum | sha256sum | cut -d ' ' -f 1)
+    sources=$(digest_folders appliance drivers policies)
     if ! stamped "$venv" "$needs $sources"; then
         begin daemon 'installing the daemon'
-        # A copy, because building leaves files where it builds.
-        rm -rf "$home/source"
-        mkdir "$home/source"
-        cp -R pyproject.toml README.md LICENSE NOTICE appliance drivers policies "$home/source"
+        copy_source
         case $(cat "$venv/.stamp" 2>/dev/null || :) in
         "$needs "*)
             rm "$venv/.stamp"
@@ -182,6 +199,16 @@ daemon_from_wheel() { # as people have it: installed, apart from this folder
         stamp "$venv" "$needs $sources"
         end
     fi
+}
+
+copy_source() { # because building leaves files where it builds
+    rm -rf "$home/source"
+    mkdir "$home/source"
+    cp -R pyproject.toml README.md LICENSE NOTICE appliance drivers policies "$home/source"
+}
+
+digest_folders() {
+    find "$@" -type f ! -name '*.pyc' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d ' ' -f 1
 }
 
 daemon_from_tree() { # as developers have it: this folder's files, and the tests' tools
@@ -241,6 +268,9 @@ fetch_debian() { # fetch_debian PACKAGE OPTIONS...: what apt would install for i
 
 # --- the engine
 
+side_by_side= # set: each version of it has a folder of its own
+more_room='Set WATTNAP_HOME to a folder on a larger disk.'
+
 choose_engine() { # before anything is installed, so that a refusal costs nobody time
     if [ -n "${WATTNAP_ENGINE_PYTHON:-}" ]; then
         engine_python=$WATTNAP_ENGINE_PYTHON
@@ -263,12 +293,12 @@ sys.exit(importlib.util.find_spec("vllm") is None)' ||
     } <<END
 $facts
 END
-    engine_home=$home/engine/$engine_name
-    engine_python=$engine_home/bin/python
     mkdir -p "$home/engine"
     wanted=$home/engine/$engine_name.txt
     "$python" -m appliance.engine_lock --entry "$engine_name" --print-requirements >"$wanted"
     engine_needs=$(digest "$wanted")
+    engine_home=$home/engine/$engine_name${side_by_side:+-$(printf '%.8s' "$engine_needs")}
+    engine_python=$engine_home/bin/python
     if stamped "$engine_home" "$engine_needs"; then
         return
     fi
@@ -276,7 +306,7 @@ END
     free_kib=$(df -Pk "$home" | awk 'NR == 2 { print $4 }')
     if [ "$free_kib" -lt "$disk_kib" ]; then
         fail 73 "the engine needs $((disk_kib / 1024)) MiB free in $home; there are $((free_kib / 1024))." \
-            'Set WATTNAP_HOME to a folder on a larger disk.'
+            "$more_room"
     fi
 }
 
@@ -427,6 +457,13 @@ main() {
     [ $# -eq 0 ] || shift
     case $command in
     demo | test) ;;
+    install | upgrade | rollback | status | uninstall)
+        trap stop HUP INT TERM
+        # shellcheck source=systemd/appliance.sh
+        . "$clone/systemd/appliance.sh"
+        appliance "$command" "$@"
+        exit 0
+        ;;
     -h | --help | help)
         usage
         exit 0

@@ -29,13 +29,13 @@ from appliance.clock import Clock, SystemClock
 from appliance.config import Config
 from appliance.errand import Errands
 from appliance.errors import ConfigError, StorageFailed
-from appliance.home_action import MODEL
 from appliance.housekeeping import Housekeeping
 from appliance.intake import Intake
 from appliance.journal import Journal
 from appliance.ladder import Rungs
 from appliance.lifecycle import Closed
 from appliance.metering import build_meters, plugs
+from appliance.models import in_the_box, served
 from appliance.notices import ApplianceChanged, Notices
 from appliance.roster import Roster
 from appliance.store import Store
@@ -278,7 +278,7 @@ def build_policy(config: Config) -> Policy:
 
 def engine_settings(config: Config) -> defaults.Settings:
     """What the engine is told on this machine: the file's values, and what "auto" means here."""
-    model = Path(config.engine.model or MODEL)
+    model = Path(served(config.engine.model))
     return defaults.settings(config.engine, probe(), defaults.weights_bytes(model))
 
 
@@ -309,14 +309,14 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
     device = settings.device
     if device == "auto":
         device = "cuda" if nvidia_gpus() else "cpu"
-    env = dict(settings.env)
-    if not settings.model and device == "cpu":
+    env, model = dict(settings.env), served(settings.model)
+    if in_the_box(model) and device == "cpu":
         # The model in the box is so small that a second thread only waits for the first
         # (docs/measurements, 2026-11-21).
         env.setdefault("OMP_NUM_THREADS", "1")
     return VllmEngine(
         python=Path(settings.python),
-        model=settings.model or str(MODEL),
+        model=model,
         served_name=settings.alias,
         runtime_dir=Path(config.runtime_dir) / settings.alias,
         cache_dir=config.cache_dir,

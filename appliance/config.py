@@ -73,7 +73,8 @@ class Mqtt(Section, frozen=True):
 class Socket(Section, frozen=True):
     """The socket door; the command line speaks it.
 
-    path       unix socket; empty: "<runtime_dir>/wattnap.sock"
+    path       unix socket; empty: "<runtime_dir>/wattnap.sock"; where systemd has opened one
+               (wattnap.socket), that one is used, with its permissions
     mode       permissions, octal
     group      group that may use it; empty: the daemon's own
     """
@@ -89,7 +90,8 @@ class Engine(Section, frozen=True):
     alias              the model's name in topics and requests
     kind               "vllm", or "fake" for a trial without one
     python             interpreter of the engine's own virtual environment
-    model              directory of the model; empty: the small one in the box (home commands)
+    model              directory of the model; empty: the one of `wattnap model use`, else the small
+                       one in the box (home commands)
     device             "auto", "cpu" or "cuda"
     max_model_len      longest prompt plus answer, in tokens; 0: the model's own
     kv_cache_mib       memory for the KV cache; 0: the engine measures what is free; "auto": so it

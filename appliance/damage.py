@@ -11,7 +11,6 @@ one is in the file that was set aside (docs/storage.md).
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from appliance.backup import sync
 from appliance.reading import connect
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def finish(path: Path) -> None:
         if (found := Path(f"{path}{part}")).exists():
             found.rename(f"{aside}{part}")
     rescued.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
     log.error("the damaged database is set aside as %s; a new one is begun", aside)
 
 
@@ -142,15 +142,6 @@ def _rescued(path: Path) -> Path:
 def _remove(path: Path) -> None:
     for part in PARTS:
         Path(f"{path}{part}").unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """What was renamed stays so if power is cut."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _rescue(old: Path, new: Database) -> None:

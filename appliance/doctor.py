@@ -26,7 +26,7 @@ from appliance.config import Config
 from appliance.defaults import settings, weights_bytes
 from appliance.engine_lock import LOCK, read_lock
 from appliance.errors import ConfigError
-from appliance.home_action import MODEL
+from appliance.models import served
 from drivers.capture import captured, write
 from drivers.disk import fsync_s
 from drivers.errors import DriverError, NotSupported
@@ -82,7 +82,7 @@ def gather(
     """Look at everything; see `examine`."""
     found = probe(root)
     account = account or _user()
-    model = weights_bytes(Path(config.engine.model or MODEL))
+    model = weights_bytes(Path(served(config.engine.model)))
     install = _vllm(Path(config.engine.python))
     socket, socket_group = _socket(config.socket_path)
     return Facts(

@@ -2,6 +2,8 @@
 
 ApplianceError                                                   CLI exit  HTTP
 ├── ConfigError     the operator must change a file                 78       -
+├── ModelUnusable   it is no model, or not the one that its digests say 65   -
+├── NotForThisUser  it takes another user; the message says which   77       -
 ├── Unreachable     the daemon is not running, or not for this user 69       -
 ├── NotInstalled    a library that only some commands need          69       -
 ├── BadRequest      the sender must change the request              65      400
@@ -55,6 +57,18 @@ class ConfigError(ApplianceError):
     """The configuration cannot be used. Names the file, the key and the remedy."""
 
     code, exit_status = "config", os.EX_CONFIG
+
+
+class ModelUnusable(ApplianceError):
+    """A model cannot be added or used. What was served is served."""
+
+    code, exit_status = "model_unusable", os.EX_DATAERR
+
+
+class NotForThisUser(ApplianceError):
+    """What was asked for takes another user. Nothing has changed."""
+
+    code, exit_status = "not_permitted", os.EX_NOPERM
 
 
 class Unreachable(ApplianceError):

@@ -17,7 +17,7 @@ import queue
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlite_utils import Database, Migrations
 
-from appliance import damage, wal
+from appliance import backup, damage, wal
 from appliance.errors import ApplianceError, ConfigError, StorageFailed
 from appliance.reading import connect, shipped
 
@@ -50,10 +50,10 @@ NO_ROOM_BYTES = 128 * 1024
 """So little free that an error which does not say why is one of a full disk."""
 
 
-def migrations() -> Migrations:
-    """The numbered `.sql` files, each applied in one transaction with its record."""
+def migrations(files: Sequence[Path] | None = None) -> Migrations:
+    """The numbered `.sql` files, ours or these; each in one transaction with its record."""
     found = Migrations("wattnap")
-    for file in shipped():
+    for file in shipped() if files is None else files:
         found(name=file.stem)(_runs(file.read_text()))
     return found
 
@@ -72,7 +72,7 @@ def _runs(sql: str) -> Callable[[Database], None]:
 
 
 def open_database(path: Path) -> Database:
-    """Open, configure and migrate.
+    """Open, configure and migrate; one that has a schema already is copied before.
 
     Raises ConfigError if it was written by a newer version, Damaged, or sqlite3.Error
     if it cannot be read; then it is untouched.
@@ -83,14 +83,20 @@ def open_database(path: Path) -> Database:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         known, db = migrations(), Database(connection, execute_plugins=False)
-        names = {migration.name for migration in known.pending(db)}
-        names |= {migration.name for migration in known.applied(db)}
-        if newer := sorted(names - {file.stem for file in shipped()}):
+        applied = {migration.name for migration in known.applied(db)}
+        pending = {migration.name for migration in known.pending(db)}
+        if newer := sorted(applied - {file.stem for file in shipped()}):
             raise ConfigError(
                 f"{path}: written by a newer wattnap (it knows {newer[-1]}); "
                 "install that version again, or move the file away to start a new one"
             )
         connection.executescript(PRAGMAS)
+        if applied and pending:
+            log.info(
+                "%s: changing its schema; a copy is %s",
+                path,
+                backup.before(path, connection, max(applied)),
+            )
         known.apply(db)
     except BaseException:
         connection.close()

@@ -131,4 +131,32 @@ def config_(example: bool, check: Path | None) -> None:
         click.echo(whole(), nl=False)
 
 
-COMMANDS = (run, demo, config_)
+@click.command()
+@click.option("--engine-python", metavar="PATH", default="", help="Another engine's Python.")
+@with_config
+def trial(config: Config, engine_python: str) -> None:
+    """Try this version and its configuration out, beside a daemon that runs.
+
+    Copies the database and changes the copy as an upgrade would, starts an
+    engine, has it answer, sleep and wake, and removes the copy. What was
+    compiled stays. `install.sh upgrade` does so before it switches.
+
+    \b
+    sudo -u wattnap wattnap trial --engine-python /opt/newer/bin/python
+
+    Exit codes: 0 it would serve · 70 the engine does not work · 75 the disk
+    would not take it · 78 the configuration is wrong.
+    """
+    import asyncio
+
+    from appliance import logs
+    from appliance.trial import try_out
+
+    logs.set_up(verbose=False)
+    try:
+        asyncio.run(try_out(config, engine_python=engine_python))
+    except BaseExceptionGroup as group:
+        raise alone_in(group) from group
+
+
+COMMANDS = (run, demo, config_, trial)

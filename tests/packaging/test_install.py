@@ -74,7 +74,7 @@ def test_help_tells_both_commands(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["install"], ["demo2"]])
+@pytest.mark.parametrize("arguments", [[], ["instal"], ["demo2"]])
 def test_anything_else_is_a_usage_error(tmp_path: Path, arguments: list[str]) -> None:
     """With the usage, on stderr."""
     ran = install(tmp_path / "home", *arguments)

@@ -1,10 +1,11 @@
 """The product, installed as people have it, as trees on top of the base.
 
-    dependencies   a virtual environment made with the box's own Python; kept
-    product        the daemon's wheel, its unit, its user, a broker; new in each session
+    dependencies   wheels for the box's own Python, and an engine that pretends; kept
+    product        what `install.sh install` makes of this clone; new in each session
 
-The engine is tests/fakes/vllm_server.py, installed as if it were vLLM, so that unit,
-configuration and `wattnap run` are the shipped ones.
+The engine is tests/fakes/vllm_server.py, installed as if it were vLLM, so that units,
+configuration and `wattnap run` are the shipped ones. Boxes have no network: pip finds its
+wheels in a folder.
 """
 
 from __future__ import annotations
@@ -24,10 +25,17 @@ from tests.systemd.base_tree import CACHE, base, made_once
 from tests.systemd.box import Box
 
 CLONE = Path(__file__).parents[2]
-VENV = "/opt/wattnap/venv"
-ENGINE = "/opt/wattnap/engine/pretended"
+DAEMON = "/opt/wattnap/daemon/current"
+ENGINE = "/opt/pretended"
 CONFIG = "/etc/wattnap/wattnap.toml"
 PACKAGES = "lib/python3.11/site-packages"
+WHEELS = "/opt/wheels"
+SOURCE = "/opt/source"
+INSTALL = f"PIP_NO_INDEX=1 PIP_FIND_LINKS={WHEELS} {SOURCE}/install.sh"
+
+# All that an installation needs of a clone.
+PARTS = ("install.sh", "pyproject.toml", "README.md", "LICENSE", "NOTICE", "engines.lock")
+FOLDERS = ("appliance", "drivers", "policies", "systemd")
 
 SETTINGS = """
 [engine]
@@ -39,14 +47,6 @@ args = [{args}]
 [power]
 idle_timeout_s = 3600
 bake = false
-"""
-
-# docs/mqtt.md recommends them.
-BROKER = """
-autosave_interval 1
-autosave_on_changes true
-max_queued_messages 0
-set_tcp_nodelay true
 """
 
 
@@ -65,8 +65,13 @@ def dependencies() -> tuple[Path, ...]:
             download(Path(wheels))
             with Box((bottom,), binds={Path(wheels): "/mnt"}) as box:
                 box.run(
-                    f"python3 -m venv --without-pip {ENGINE}; python3 -m venv {VENV}"
-                    f" && {VENV}/bin/pip install --quiet --no-index /mnt/*.whl",
+                    f"""
+                    set -e
+                    mkdir {WHEELS}
+                    cp /mnt/*.whl {WHEELS}
+                    python3 -m venv {ENGINE}
+                    {ENGINE}/bin/pip install --quiet --no-index {WHEELS}/*.whl
+                    """,
                     within_s=300,
                 )
                 box.off()
@@ -77,37 +82,36 @@ def dependencies() -> tuple[Path, ...]:
 @contextmanager
 def product() -> Iterator[tuple[Path, ...]]:
     """Trees with the product of this clone, uppermost first."""
-    below = dependencies()
-    with tempfile.TemporaryDirectory() as wheel:
-        build(Path(wheel))
-        with Box(below, binds={Path(wheel): "/mnt", CLONE / "systemd": "/media"}) as box:
-            install(box)
-            box.off()
-            yield box.upper, *below
+    with Box(prepared := dependencies()) as box:
+        lay_source(box.root)
+        pretend(box.root)
+        write(box.root, CONFIG, config())
+        box.run(f"{INSTALL} install --engine-python {ENGINE}/bin/python", within_s=300)
+        box.run("useradd --groups wattnap member")
+        box.off()
+        yield box.upper, *prepared
 
 
-def install(box: Box) -> None:
-    pretender = (CLONE / "tests/fakes/vllm_server.py").read_text()
+def lay_source(root: Path) -> None:
+    """This clone, where a box's install.sh finds it."""
+    to = root / SOURCE.lstrip("/")
+    to.mkdir(parents=True)
+    for name in PARTS:
+        shutil.copy(CLONE / name, to)
+    for name in FOLDERS:
+        shutil.copytree(CLONE / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def pretend(root: Path) -> None:
+    """Make of the engine's environment one that has vLLM, as far as anybody can see."""
     packages = f"{ENGINE}/{PACKAGES}"
     metadata = "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n"
-    write(box.root, f"{packages}/vllm/entrypoints/cli/main.py", pretender)
-    write(box.root, f"{packages}/vllm-0.32.0.dist-info/METADATA", metadata)
-    write(box.root, f"{packages}/daemon.pth", f"{VENV}/{PACKAGES}\n")
-    write(box.root, CONFIG, config())
-    write(box.root, "/etc/mosquitto/conf.d/wattnap.conf", BROKER)
-    box.run(
-        f"""
-        set -e
-        ln -s pretended {Path(ENGINE).parent}/current
-        {VENV}/bin/pip install --quiet --no-index --no-deps /mnt/*.whl
-        ln -s {VENV}/bin/wattnap /usr/local/bin/wattnap
-        cp /media/wattnap.service /etc/systemd/system/
-        cp /media/wattnap.sysusers.conf /usr/lib/sysusers.d/wattnap.conf
-        systemd-sysusers
-        useradd --groups wattnap member
-        systemctl enable --quiet wattnap.service
-        """
-    )
+    pretender = (CLONE / "tests/fakes/vllm_server.py").read_text()
+    write(root, f"{packages}/vllm/__init__.py", "")
+    write(root, f"{packages}/vllm/entrypoints/cli/main.py", pretender)
+    write(root, f"{packages}/vllm-0.32.0.dist-info/METADATA", metadata)
+    # It imports the daemon's own fake: always that of the version which runs.
+    write(root, f"{packages}/daemon.pth", f"{DAEMON}/{PACKAGES}\n")
 
 
 def write(root: Path, path: str, text: str) -> None:
@@ -118,9 +122,9 @@ def write(root: Path, path: str, text: str) -> None:
 
 
 def requirements() -> list[str]:
-    needed: list[str] = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"][
-        "dependencies"
-    ]
+    """What the daemon needs, and what builds it."""
+    project = tomllib.loads((CLONE / "pyproject.toml").read_text())
+    needed: list[str] = project["project"]["dependencies"] + project["build-system"]["requires"]
     return needed
 
 
@@ -130,16 +134,6 @@ def download(wheels: Path) -> None:
     glibc, machine = ("2014", "_2_17", "_2_28"), platform.machine()
     target += [f"--platform=manylinux{version}_{machine}" for version in glibc]
     pip("download", "--dest", str(wheels), *target, *requirements())
-
-
-def build(wheels: Path) -> None:
-    """Build our own wheel, from a copy, because building leaves files where it builds."""
-    with tempfile.TemporaryDirectory() as copy:
-        for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-            shutil.copy(CLONE / name, copy)
-        for name in ("appliance", "drivers", "policies"):
-            shutil.copytree(CLONE / name, Path(copy) / name)
-        pip("wheel", "--no-deps", "--wheel-dir", str(wheels), copy)
 
 
 def pip(*arguments: str) -> None:
