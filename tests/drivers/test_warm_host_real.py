@@ -1,24 +1,29 @@
-"""vLLM itself from a warm host, on a CPU: 8 s for the host, then about 1 s for each start."""
+"""vLLM itself from a warm host, on a CPU, made to forget its weights in sleep as a GPU does.
+
+8 s for the host, then about 1 s for each start: all share one, but for the last.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import pytest_asyncio
 
-from drivers.errors import Died
+from drivers.errors import Died, Unresponsive
 from drivers.procfs import shared_memory
 from drivers.vllm import VllmEngine
-from tests.contracts.engine import CHAT, answer, stream_body
+from tests.contracts.engine import CHAT, answer, chat_body, stream_body
 from tests.drivers.parts import (
     has_ended,
     host_of,
@@ -27,7 +32,14 @@ from tests.drivers.parts import (
 from tests.drivers.test_vllm_real import make_vllm, title
 from tests.drivers.vllm_contract import VllmContract
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+FORGETFUL = Path(__file__).parents[1] / "fakes/engine_side"
+BODY = chat_body(temperature=0, logprobs=True, top_logprobs=5, ignore_eos=True)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +48,78 @@ def warm_place() -> Iterator[Path]:
         yield Path(place)
 
 
-@pytest_asyncio.fixture(scope="class", loop_scope="class")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_engine(warm_place: Path, engine_python: str) -> AsyncIterator[VllmEngine]:
-    engine = make_vllm(warm_place, engine_python, warm_host=True)
+    engine = make_vllm(
+        warm_place,
+        engine_python,
+        args=("--worker-extension-cls", "forgetful.Forgetful"),
+        env={"PYTHONPATH": str(FORGETFUL), "TEST_NO_IMAGE": str(warm_place / "no-image")},
+        warm_host=True,
+    )
+    await engine.start()
     yield engine
     await engine.dismiss()
+
+
+async def said(engine: VllmEngine) -> Any:
+    """Every token of an answer, with the probabilities of those it was chosen from."""
+    return (await answer(engine, BODY))["choices"][0]["logprobs"]
+
+
+async def test_weights_come_back_from_the_image(
+    shared_engine: VllmEngine, warm_place: Path
+) -> None:
+    """After each of two sleeps the same tokens come with the same probabilities."""
+    assert not {"sleep", "host"} & shared_engine.lacks.keys()
+
+    before = await said(shared_engine)
+    for _ in range(2):
+        await shared_engine.sleep()
+        await shared_engine.wake()
+
+        assert await said(shared_engine) == before
+
+    assert (warm_place / "cache/images/tiny-0").stat().st_size > 50_000
+
+
+async def test_weights_come_back_from_their_files(
+    shared_engine: VllmEngine, warm_place: Path
+) -> None:
+    """Without an image vLLM loads them itself, and they are the same."""
+    before = await said(shared_engine)
+    await shared_engine.sleep()
+    (warm_place / "no-image").touch()
+    await shared_engine.wake()
+    (warm_place / "no-image").unlink()
+
+    assert await said(shared_engine) == before
+
+
+async def test_a_damaged_image(shared_engine: VllmEngine, warm_place: Path) -> None:
+    """The engine must not serve with what it brought: Unresponsive. The next one is well.
+
+    Nor does it compile anew what the first has compiled.
+    """
+    before = await said(shared_engine)
+    compiled = set((warm_place / "cache").rglob("*.so"))
+
+    assert compiled
+
+    await shared_engine.sleep()
+    os.truncate(warm_place / "cache/images/tiny-0", 5000)
+    with pytest.raises(Unresponsive, match="image is too short"):
+        await shared_engine.wake()
+    await shared_engine.stop()
+    await shared_engine.start()
+
+    assert await said(shared_engine) == before
+
+    await shared_engine.sleep()
+    await shared_engine.wake()
+
+    assert await said(shared_engine) == before
+    assert set((warm_place / "cache").rglob("*.so")) == compiled
 
 
 def code(pid: int) -> str:
@@ -49,7 +128,6 @@ def code(pid: int) -> str:
     return next(line for line in maps if "/libc.so" in line).split("-")[0]
 
 
-@pytest.mark.asyncio(loop_scope="class")
 class TestVllmFromAWarmHost(VllmContract):
     """vLLM that was forked keeps all promises, of which ending without a trace is the hardest."""
 
@@ -139,7 +217,7 @@ asyncio.run(own())
 """
 
 
-def test_its_owner_killed(warm_place: Path, engine_python: str) -> None:
+async def test_its_owner_killed(warm_place: Path, engine_python: str) -> None:
     """SIGKILL of the process that owns them ends host, guard, and all of the engine."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, warm_place, engine_python], stdout=subprocess.PIPE
