@@ -34,7 +34,7 @@ from tests.drivers.vllm_contract import VllmContract
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
