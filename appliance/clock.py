@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import heapq
 import math
@@ -12,7 +11,10 @@ import weakref
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Clock(Protocol):
@@ -73,6 +75,8 @@ class _Alarms:
     """
 
     def __init__(self, clock: Clock) -> None:
+        import asyncio  # not for those who only ask for the time
+
         self._clock = clock
         self._timer = _timer()
         weakref.finalize(self, os.close, self._timer)
