@@ -15,6 +15,12 @@ PROMPTS = (
     ("third", "It has rested. This one wakes it again", "remind me in an hour and a half"),
 )
 MAX_TOKENS = 48
+RESTS = {
+    "light": "the engine sleeps, and the GPU's memory is free",
+    "parked": "the engine has left the GPU, and waits in memory",
+    "stopped": "the engine has ended; what starts the next one quickly waits in memory",
+    "off": "the engine has ended, nothing of it is left in memory",
+}
 
 
 class NotAnswered(ApplianceError):
@@ -39,7 +45,7 @@ class Story:
     ) -> None:
         self._wire, self._narrator, self._found = wire, narrator, found
         self._idle_timeout_s = idle_timeout_s
-        self._state = ""
+        self._state = self._depth = ""
         self._pids: list[int] = []
 
     async def tell(self) -> None:
@@ -109,12 +115,12 @@ class Story:
         while self._state != "asleep":
             await self._hear()
         self._found.rests += 1
-        self._narrator.note("it rests: the engine has ended, nothing of it is left in memory")
+        self._narrator.note(f"it rests: {RESTS[self._depth]}")
 
     async def _hear(self) -> Heard:
         heard = await self._wire.heard()
         if heard.kind == "state":
-            self._state = heard.told["state"]
+            self._state, self._depth = heard.told["state"], heard.told["depth"]
             self._pids.extend(pid for pid in heard.told["pids"] if pid not in self._pids)
             if heard.told.get("version"):
                 self._found.engine["version"] = heard.told["version"]
