@@ -1,4 +1,4 @@
-"""The composition root: it and `metering` alone name concrete drivers, policies and doors.
+"""The composition root: it, `building` and `metering` alone name drivers, policies and doors.
 
 `serve` builds everything from a Config, runs it until SIGTERM or SIGINT, and
 takes it down in an order in which nothing accepted is lost: no new requests,
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -19,33 +18,40 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from appliance import defaults, ledger, notify, state_dir
+from appliance import ledger, notify, state_dir
+from appliance.attempt import Attempts
 from appliance.bake import Bake
 from appliance.books import Books
+from appliance.building import build_engine, build_hours, engine_settings
 from appliance.canary import Canary
 from appliance.clock import Clock, SystemClock
 from appliance.config import Config
+from appliance.deferral import Deferral
 from appliance.errand import Errands
-from appliance.errors import ConfigError, StorageFailed
+from appliance.errors import StorageFailed
+from appliance.gathering import Gathering
+from appliance.good_hours import GoodHours, Signal
 from appliance.housekeeping import Housekeeping
 from appliance.intake import Intake
 from appliance.journal import Journal
 from appliance.ladder import Rungs
 from appliance.lifecycle import Closed
 from appliance.metering import build_meters, plugs
-from appliance.models import in_the_box, served
+from appliance.moves import Moves
 from appliance.notices import ApplianceChanged, Notices
 from appliance.roster import Roster
 from appliance.store import Store
 from appliance.supervisor import Supervisor
 from drivers.meters import Meters
-from drivers.probe import nvidia_gpus, probe
 from drivers.protocols import Engine, Meter
 from policies.always_on import AlwaysOn
 from policies.fixed import Fixed
 from policies.ladder import Depth, Policy
+
+if TYPE_CHECKING:
+    from appliance.doors.mqtt_feed import Feed, Listener
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +64,7 @@ class Appliance:
 
     intake: Intake
     bake: Bake
+    hours: GoodHours
     supervisor: Supervisor
     store: Store
     clock: Clock
@@ -85,7 +92,8 @@ async def serve(config: Config, *, fake: bool = False, engine: Engine | None = N
         asyncio.TaskGroup() as doors,
     ):
         tasks = await _open_doors(config, appliance, doors)
-        tasks += _listen_to_plugs(config, meters, clock, doors)
+        for feed in _listen(config, meters, appliance.hours.signal, clock):
+            tasks.append(doors.create_task(feed.run(), name="feed"))
         tasks.append(doors.create_task(_report(appliance), name="status"))
         tasks.append(doors.create_task(_stop_if_damaged(appliance.store, stop), name="damage"))
         notify.ready("at rest")
@@ -135,20 +143,42 @@ async def _running(
         journal = Journal(store, clock)
         roster = Roster(engine_settings(config).max_running)
         books = Books(meter, clock, engine=alias, device=meter.device if meter else "unmeasured")
+        attempts = Attempts(alias=alias, journal=journal, notices=notices, clock=clock, books=books)
+        for seconds in await store.read(partial(ledger.latest_service_s, engine=alias)):
+            attempts.service_s.add(seconds)
         supervisor = Supervisor(
             engine=engine,
-            alias=alias,
             policy=build_policy(config),
-            rungs=rungs,
-            canary=Canary(engine, alias, store, clock),
+            moves=Moves(
+                engine=engine,
+                alias=alias,
+                journal=journal,
+                clock=clock,
+                books=books,
+                rungs=rungs,
+                canary=Canary(engine, alias, store, clock),
+            ),
+            attempts=attempts,
             roster=roster,
+            gathering=Gathering(config.inbox.batch_window_ms / 1000, clock),
             journal=journal,
             notices=notices,
             clock=clock,
-            books=books,
             max_attempts=config.inbox.max_attempts,
         )
         errands = Errands(supervisor, notices)
+        hours = build_hours(config, clock)
+        deferral = Deferral(
+            config.defer,
+            most=max(1, config.inbox.max_waiting // 2),
+            hours=hours,
+            service_s=attempts.service_s,
+            rungs=rungs,
+            roster=roster,
+            supervisor=supervisor,
+            notices=notices,
+            clock=clock,
+        )
         bake = Bake(
             engine=engine,
             alias=alias,
@@ -168,6 +198,7 @@ async def _running(
             supervisor=supervisor,
             bake=bake,
             errands=errands,
+            deferral=deferral,
             notices=notices,
             clock=clock,
             max_waiting=config.inbox.max_waiting,
@@ -185,10 +216,11 @@ async def _running(
             others = [
                 tasks.create_task(housekeeping.run(), name="housekeeping"),
                 tasks.create_task(bake.run(), name="bake"),
+                tasks.create_task(deferral.run(), name="deferral"),
             ]
             await supervisor.started.wait()
             try:
-                yield Appliance(intake, bake, supervisor, store, clock)
+                yield Appliance(intake, bake, hours, supervisor, store, clock)
             finally:
                 supervisor.post(Closed())
                 await supervisor.stopped.wait()
@@ -231,14 +263,18 @@ async def _open_doors(
     return tasks
 
 
-def _listen_to_plugs(
-    config: Config, meters: Meters | None, clock: Clock, doors: asyncio.TaskGroup
-) -> Iterator[asyncio.Task[None]]:
-    for plug in plugs(meters):
-        from appliance.doors.mqtt_plug import PlugFeed
+def _listen(
+    config: Config, meters: Meters | None, signal: Signal | None, clock: Clock
+) -> Iterator[Feed]:
+    """To what others publish: plugs, and what says whether the hour is good."""
+    heard: list[tuple[str, Listener, bool]] = [("plug", plug, False) for plug in plugs(meters)]
+    heard += [("hour", signal, True)] if signal else []
+    for of, listener, retained in heard:
+        from appliance.doors.mqtt_feed import Feed
 
-        feed = PlugFeed(config.mqtt, name=config.name, meter=plug, clock=clock)
-        yield doors.create_task(feed.run(), name="plug")
+        yield Feed(
+            config.mqtt, name=config.name, of=of, listener=listener, clock=clock, retained=retained
+        )
 
 
 async def _report(appliance: Appliance) -> None:
@@ -273,72 +309,4 @@ def build_policy(config: Config) -> Policy:
     return Fixed(
         idle_timeout_s=config.power.idle_timeout_s,
         max_depth=None if depth == "auto" else Depth[depth.upper()],
-    )
-
-
-def engine_settings(config: Config) -> defaults.Settings:
-    """What the engine is told on this machine: the file's values, and what "auto" means here."""
-    model = Path(served(config.engine.model))
-    return defaults.settings(config.engine, probe(), defaults.weights_bytes(model))
-
-
-def _graph_sizes(
-    asked: tuple[int, ...] | Literal["auto"], device: str
-) -> tuple[int, ...] | Literal["few"]:
-    if asked != "auto":
-        return asked
-    return "few" if device == "cuda" else ()  # a CPU has no graphs
-
-
-def build_engine(config: Config, *, fake: bool = False) -> Engine:
-    """The engine that the configuration names. Raises ConfigError if it cannot be started."""
-    settings, chosen = config.engine, engine_settings(config)
-    if fake or settings.kind == "fake":
-        from drivers.fake import FakeEngine
-
-        return FakeEngine(start_s=1.0, token_s=0.02, lacks={"park": "there is no GPU to leave"})
-    from drivers.power_client import find_checkpointer
-    from drivers.vllm import VllmEngine
-    from drivers.vllm_settings import Settings
-
-    if not os.access(settings.python, os.X_OK):
-        raise ConfigError(
-            f"engine.python: {settings.python} is no program; "
-            "name the interpreter of a virtual environment that has vLLM"
-        )
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if nvidia_gpus() else "cpu"
-    env, model = dict(settings.env), served(settings.model)
-    if in_the_box(model) and device == "cpu":
-        # The model in the box is so small that a second thread only waits for the first
-        # (docs/measurements, 2026-11-21).
-        env.setdefault("OMP_NUM_THREADS", "1")
-    return VllmEngine(
-        python=Path(settings.python),
-        model=model,
-        served_name=settings.alias,
-        runtime_dir=Path(config.runtime_dir) / settings.alias,
-        cache_dir=config.cache_dir,
-        args=settings.args,
-        env=env,
-        device=device,
-        settings=Settings(
-            max_model_len=settings.max_model_len or None,
-            kv_cache_bytes=chosen.kv_cache_bytes,
-            max_num_seqs=chosen.max_running,
-            enforce_eager=chosen.enforce_eager,
-            quantization=settings.quantization,
-            speculative_ngram_tokens=settings.speculative_ngram_tokens,
-            priority_scheduling=settings.priority_scheduling,
-            prefix_caching=None if settings.prefix_caching == "auto" else settings.prefix_caching,
-            cudagraph_capture_sizes=_graph_sizes(settings.cudagraph_capture_sizes, device),
-            startup_plan=settings.startup_plan,
-        ),
-        start_timeout_s=settings.start_timeout_s,
-        stop_timeout_s=settings.stop_timeout_s,
-        stall_timeout_s=settings.stall_timeout_s,
-        sleep_level=0 if "sleep" in chosen.without else settings.sleep_level,
-        warm_host="host" not in chosen.without,
-        checkpointer=None if "park" in chosen.without else find_checkpointer(),
     )

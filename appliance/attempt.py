@@ -15,6 +15,7 @@ from sqlite_utils import Database
 
 from appliance import answers, inbox, ledger
 from appliance.answers import EnergyShare, Timing
+from appliance.average import Average
 from appliance.books import Books
 from appliance.clock import Clock, iso
 from appliance.errors import ApplianceError, Cancelled, EngineRefused
@@ -24,6 +25,8 @@ from appliance.roster import Entry
 from appliance.serving import Served, serve
 from drivers.protocols import Engine
 
+SERVED = 100
+"""Answers of which is known how long the next one will take."""
 READER_STUCK_S = 60.0
 """A caller that reads nothing for this long is not served any further."""
 
@@ -37,11 +40,15 @@ class LastWake:
 
 
 class Attempts:
-    """Runs attempts and writes down how they end."""
+    """Runs attempts and writes down how they end.
+
+    service_s  what an answer takes, from its start
+    """
 
     def __init__(
         self, *, alias: str, journal: Journal, notices: Notices, clock: Clock, books: Books
     ) -> None:
+        self.service_s = Average(memory=SERVED)
         self._alias = alias
         self._journal, self._notices = journal, notices
         self._clock, self._books = clock, books
@@ -73,6 +80,8 @@ class Attempts:
             error = Cancelled()
         finally:
             energy = self._books.end(share, wake_j=self._wake_j(entry, wake))
+        if served is not None:
+            self.service_s.add(self._clock.now() - entry.started_s)
         self._end(entry, served, error, energy, wake)
 
     def fail(self, entry: Entry, error: ApplianceError, wake: LastWake) -> None:

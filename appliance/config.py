@@ -177,6 +177,8 @@ class Inbox(Section, frozen=True):
     max_attempts       times a request is run before it is given up
     keep_answers_s     answers and bodies are kept this long; 0: until delivered
     keep_ids_s         ids are remembered this long, so that a repeat is not run again
+    batch_window_ms    requests that come so close together go to the engine together; each waits
+                       at most that long for others. 0: none waits; 100 suits many that chat at once
     """
 
     max_waiting: Count = 1000
@@ -184,6 +186,36 @@ class Inbox(Section, frozen=True):
     max_attempts: Annotated[int, Meta(ge=1, le=3)] = 3
     keep_answers_s: Seconds = 7 * 86400.0
     keep_ids_s: Seconds = 90 * 86400.0
+    batch_window_ms: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+
+
+class Defer(Section, frozen=True):
+    """What requests of class "batch" wait for, before the engine is woken for them.
+
+    An engine that is awake serves them at once, and one that wakes for somebody else serves
+    them with him.
+
+    max_wait_s         the longest that one waits; a deadline of its own may be sooner. 0: a batch
+                       request wakes the engine as any other does
+    count              so many together wake it; 0: half of what inbox.max_waiting allows
+    good_hours         "cheap" or "green": those that wait wake it in the best quarter of the day,
+                       by per_kwh or co2_g_per_kwh in [tariff]; "none": not by a table
+    topic              of the broker in [mqtt], on which a price or grams of CO2 are published;
+                       empty: none. Below topic_at_most they wake it, too
+    topic_field        where that number is in a JSON object, e.g. "data.intensity"; empty: it is
+                       the whole payload
+    topic_at_most      up to that value the hour is a good one
+    margin_s           a deadline is met with so much to spare, if wake and answers take what
+                       they usually do
+    """
+
+    max_wait_s: Annotated[float, Meta(ge=0, le=30 * 86400)] = 86400.0
+    count: Annotated[int, Meta(ge=0)] = 100
+    good_hours: Literal["none", "cheap", "green"] = "none"
+    topic: Annotated[str, Meta(pattern=r"^[^+#\x00]*$", max_length=1024)] = ""
+    topic_field: str = ""
+    topic_at_most: float = 0.0
+    margin_s: Seconds = 60.0
 
 
 class Energy(Section, frozen=True):
@@ -247,6 +279,7 @@ class Config(Section, frozen=True):
     engine: Engine = Engine()
     power: Power = Power()
     inbox: Inbox = Inbox()
+    defer: Defer = Defer()
     energy: Energy = Energy()
     tariff: Tariff = Tariff()
 

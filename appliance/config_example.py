@@ -22,6 +22,7 @@ from appliance.config import Config, Section
 
 UNITS = {
     "_s": "seconds",
+    "_ms": "milliseconds",
     "_w": "watts",
     "_mib": "MiB",
     "_bytes": "bytes",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections.abc import Callable
 from itertools import count
 
 from appliance.clock import Clock
 from appliance.roster import Entry
+from appliance.timers import sleep_until_or
 
 SWEEP_LEAST = 64
 
@@ -39,24 +41,12 @@ class Deadlines:
         """Until cancelled."""
         while True:
             self._forget_ended()
-            if not self._watched:
-                await self._wait_for_news()
-            elif self._watched[0][0] <= self._clock.now():
+            due_s = self._watched[0][0] if self._watched else math.inf
+            if due_s <= self._clock.now():
                 self._expire(heapq.heappop(self._watched)[-1])
             else:
-                await self._sleep_until(self._watched[0][0])
-
-    async def _sleep_until(self, at_s: float) -> None:
-        """Return at `at_s`, or when an earlier deadline has come."""
-        async with asyncio.TaskGroup() as tasks:
-            timer = tasks.create_task(self._clock.sleep_until(at_s))
-            news = tasks.create_task(self._wait_for_news())
-            timer.add_done_callback(lambda _: news.cancel())
-            news.add_done_callback(lambda _: timer.cancel())
-
-    async def _wait_for_news(self) -> None:
-        self._earlier.clear()
-        await self._earlier.wait()
+                self._earlier.clear()
+                await sleep_until_or(self._clock, due_s, self._earlier)
 
     def _sweep(self) -> None:
         """Each time it has doubled: what it costs is shared by as many."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -19,6 +20,7 @@ from policies.ladder import Depth
 KEPT = 100
 
 BECAUSE = {
+    "policy": "its timetable says so",
     "operator": "the operator's word",
     "bake": "the bake",
     "calibrate": "the calibration",
@@ -35,6 +37,33 @@ class Decision(Struct, frozen=True):
     why: str
 
 
+class Because(NamedTuple):
+    """What the machine was told, and what stood beside it.
+
+    cause    as in the ledger
+    waiting  requests
+    failure  the engine's latest, if it has not woken since
+    """
+
+    event: lc.Event
+    cause: str
+    waiting: int
+    failure: str
+
+    @property
+    def words(self) -> str:
+        match self.event:
+            case lc.Arrived(why=why) if why:
+                return why
+            case lc.Broke():
+                return f"it failed: {self.failure}" if self.failure else "it failed"
+        if self.cause in BECAUSE:
+            return BECAUSE[self.cause]
+        if not self.waiting:
+            return "it had failed"
+        return "1 request waits" if self.waiting == 1 else f"{self.waiting} requests wait"
+
+
 class Decisions:
     """The latest KEPT, oldest first."""
 
@@ -45,17 +74,8 @@ class Decisions:
     def __iter__(self) -> Iterator[Decision]:
         return iter(self._kept)
 
-    def saw(
-        self,
-        event: lc.Event,
-        effects: Iterable[lc.Effect],
-        *,
-        goal: Depth,
-        load: lc.Load,
-        cause: str,
-        failure: str | None,
-    ) -> None:
-        """The machine took `event` thus; `goal`: where it is going."""
+    def saw(self, because: Because, effects: Iterable[lc.Effect], goal: Depth) -> None:
+        """The machine has decided so; `goal`: where it is going."""
         for effect in effects:
             match effect:
                 case lc.Wake(depth=depth):
@@ -68,7 +88,7 @@ class Decisions:
                     did = "starts it again after a pause"
                 case _:
                     continue
-            self.note(did, cause, _why(event, load, cause, failure))
+            self.note(did, because.cause, because.words)
 
     def planned(self, plan: Plan) -> None:
         """An idle period begins, or goes on, with that."""
@@ -83,17 +103,3 @@ class Decisions:
         if last is not None and (last.did, last.cause, last.why) == (did, cause, why):
             self._kept.pop()  # a timetable that begins anew with each answer says no more
         self._kept.append(Decision(at, did, cause, why))
-
-
-def _why(event: lc.Event, load: lc.Load, cause: str, failure: str | None) -> str:
-    match event:
-        case lc.Arrived(why=why) if why:
-            return why
-        case lc.Broke():
-            return f"it failed: {failure}" if failure else "it failed"
-    if cause == "policy":
-        return "its timetable says so"
-    if cause in BECAUSE:
-        return BECAUSE[cause]
-    many = "1 request waits" if load.waiting == 1 else f"{load.waiting} requests wait"
-    return many if load.waiting else "it had failed"

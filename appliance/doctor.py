@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from appliance.app import build_engine
+from appliance.building import build_engine
 from appliance.checks import installation, machine
 from appliance.checks.facts import Facts
 from appliance.checks.findings import Report

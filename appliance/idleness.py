@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from appliance.clock import Clock
+from appliance.tariff import minute_of_week
 from policies.ladder import Depth, Gap, Ladder, Now, Policy, Step, Timetable
 
 QUIET_S = 300.0
@@ -45,14 +46,11 @@ class Plan:
 
 
 class Idleness:
-    """rest_wish  an operator wants it at this depth, once nothing waits or runs
-    stirs      how often an idle period has been ended by a request
-    """
+    """rest_wish  an operator wants it at this depth, once nothing waits or runs"""
 
     def __init__(self, policy: Policy, offered: Callable[[], Ladder], clock: Clock) -> None:
         self._offered = offered
         self.rest_wish: Depth | None = None
-        self.stirs = 0
         self._errand: Goal | None = None
         self._disturbed = False
         self._policy, self._clock = policy, clock
@@ -75,19 +73,16 @@ class Idleness:
         if self._since_s is None:
             self._since_s = self._clock.now()
 
-    def end_gap(self) -> None:
-        """Somebody came: the policy learns how long nobody did."""
-        self.stirs += 1
+    def end_gap(self, *, nobody: bool = False) -> None:
+        """Somebody came: the policy learns how long nobody did. `nobody`: it was no person."""
+        if nobody:
+            return
         self._begun_s = None
         if self._since_s is not None:
             gap = Gap(self._clock.now() - self._since_s, self._minute_of_week(self._clock.now()))
             self._policy = self._policy.observe(gap)
             self._since_s = None
             self._disturbed = True
-
-    def work(self) -> None:
-        """Something is done that nobody waits for."""
-        self.stirs += 1
 
     def keep_warm(self, seconds: float) -> None:
         """The operator wants it awake for that long."""
@@ -151,5 +146,4 @@ class Idleness:
 
     def _minute_of_week(self, at_s: float) -> int:
         ago = timedelta(seconds=self._clock.now() - at_s)
-        local = (self._clock.utc() - ago).astimezone()
-        return local.weekday() * 1440 + local.hour * 60 + local.minute
+        return minute_of_week((self._clock.utc() - ago).astimezone())

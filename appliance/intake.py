@@ -11,12 +11,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from appliance import inbox, ledger
 from appliance.bake import Bake
 from appliance.clock import Clock, iso, seconds_between
+from appliance.deferral import Deferral
 from appliance.desk import Answer, Delivery, Outgoing, Receipt
 from appliance.errand import Errands
 from appliance.errors import (
@@ -58,6 +60,7 @@ class Intake:
         supervisor: Supervisor,
         bake: Bake,
         errands: Errands,
+        deferral: Deferral,
         notices: Notices,
         clock: Clock,
         max_waiting: int,
@@ -68,7 +71,7 @@ class Intake:
         self._roster = roster
         self._supervisor = supervisor
         self._bake = bake
-        self._errands = errands
+        self._errands, self._deferral = errands, deferral
         self._clock = clock
         self._max_waiting = max_waiting
         self._accepting = 0
@@ -84,7 +87,9 @@ class Intake:
                 log.warning("%s: its %g s count again from now", row.id, row.deadline_s)
                 await self._store.write(partial(inbox.restart_deadline, seq=row.seq, when=now))
             accepted_s = _accepted_s(row, now)
-            entries.append(_entry_of(row, accepted_s=accepted_s, deadline_at_s=deadline_at_s))
+            entry = _entry_of(row, accepted_s=accepted_s, deadline_at_s=deadline_at_s)
+            entry.deferrable = not entry.attempts and self._deferral.wants(entry)
+            entries.append(entry)
         if entries:
             log.info("%d requests wait; %d of them were running", len(entries), broken_off)
         return entries
@@ -98,6 +103,7 @@ class Intake:
         full = self._find_full()
         now, id = self._instant(), request.id or new_id(self._clock)
         entry = self._entry(request, id, now)
+        entry.deferrable = self._deferral.wants(entry)
         direct = self._supervisor.has_place() and self._roster.find(entry.key) is None
         if direct:
             self._supervisor.occupy(entry)
@@ -137,7 +143,10 @@ class Intake:
         if direct:
             return
         entry.body = None  # it is in the database; many may wait
-        if self._supervisor.machine.state is not State.CLOSED:
+        state = self._supervisor.machine.state
+        if entry.deferrable and state not in {State.AWAKE, State.CLOSED}:
+            self._deferral.hold(entry)
+        elif state is not State.CLOSED:
             self._supervisor.arrived(entry)
 
     @asynccontextmanager
@@ -245,6 +254,8 @@ class Intake:
             "pids": list(facts.pids) if facts else [],
             "waiting": load.waiting,
             "running": load.running,
+            "deferred": len(self._roster.deferred),
+            "deferred_until": self._deferred_until(),
             "expected_wake_s": round(self._supervisor.expected_wake_s, 1),
             "failure": self._supervisor.moves.failure,
             "lacks": {
@@ -261,6 +272,13 @@ class Intake:
 
     async def energy(self) -> dict[str, Any]:
         return await self._store.read(ledger.summary)
+
+    def _deferred_until(self) -> str | None:
+        """When the engine is woken for them at the latest; None: nobody is deferred."""
+        if not self._roster.deferred:
+            return None
+        left_s = self._deferral.latest_s - self._clock.now()
+        return iso(self._clock.utc() + timedelta(seconds=max(0.0, left_s)))
 
     def _check(self, request: Request) -> None:
         if request.model not in {None, self._alias}:

@@ -21,6 +21,7 @@ from sqlite_utils import Database
 from appliance.clock import Clock
 from appliance.errors import StorageFailed
 from appliance.store import Store, Work
+from appliance.timers import sleep_until_or
 
 log = logging.getLogger(__name__)
 
@@ -146,9 +147,4 @@ class Journal:
 
     async def _pause(self, seconds: float) -> None:
         """Let them pass, unless `close` comes."""
-        async with asyncio.TaskGroup() as tasks:
-            timer = tasks.create_task(self._clock.sleep_until(self._clock.now() + seconds))
-            closing = tasks.create_task(self._closing.wait())
-            await asyncio.wait((timer, closing), return_when=asyncio.FIRST_COMPLETED)
-            timer.cancel()
-            closing.cancel()
+        await sleep_until_or(self._clock, self._clock.now() + seconds, self._closing)

@@ -74,6 +74,11 @@ class Rungs:
         rung = next((rung for rung in RESTS if rung.depth is depth), AWAKE)
         return self._priced(rung).wake_s
 
+    @property
+    def longest_wake_s(self) -> float:
+        """From wherever it may rest."""
+        return max(rung.wake_s for rung in self.offered())
+
     def learn(self, depth: Depth, wake_s: float) -> None:
         """A wake from there took that long."""
         self._wake_s[depth] = wake_s

@@ -170,6 +170,16 @@ def last_wakes_s(db: Database, engine: str) -> dict[Depth, float]:
     return {Depth[depth.upper()]: float(seconds) for depth, seconds, _ in found}
 
 
+def latest_service_s(db: Database, engine: str, limit: int = 100) -> list[float]:
+    """Seconds from start to end of the latest answers, oldest first."""
+    found = db.execute(
+        "SELECT total_s - queued_s FROM ledger_request"
+        " WHERE engine = ? AND state = 'done' AND queued_s IS NOT NULL ORDER BY seq DESC LIMIT ?",
+        (engine, limit),
+    ).fetchall()
+    return [float(seconds) for (seconds,) in reversed(found)]
+
+
 def _insert(db: Database, table: str, values: dict[str, Any]) -> None:
     if "klass" in values:
         values["class"] = values.pop("klass")

@@ -18,8 +18,9 @@ from msgspec import Struct
 class Progress(Struct, frozen=True, kw_only=True):
     """One request moved on.
 
-    state       "queued", "waking", "running", "done" or "failed"
-    expected_s  "waking": seconds until it runs, as far as is known
+    state       "queued", "deferred", "waking", "running", "done" or "failed"
+    expected_s  "waking": seconds until it runs, as far as is known; "deferred": until the
+                engine is woken for it at the latest
     code        "failed": the error's code
     """
 

@@ -12,6 +12,7 @@ import logging
 from datetime import timedelta
 
 from appliance.clock import Clock, iso
+from appliance.timers import sleep_until_or
 from drivers.errors import DriverError, NotPermitted, NotPresent, NotSupported, OutOfMemory
 
 log = logging.getLogger(__name__)
@@ -97,11 +98,7 @@ class Retries:
 
     async def wait(self) -> None:
         """Return when the pause is over, or somebody is in a hurry."""
-        async with asyncio.TaskGroup() as tasks:
-            timer = tasks.create_task(self._clock.sleep_until(self._due_s))
-            hurry = tasks.create_task(self._hurry.wait())
-            timer.add_done_callback(lambda _: hurry.cancel())
-            hurry.add_done_callback(lambda _: timer.cancel())
+        await sleep_until_or(self._clock, self._due_s, self._hurry)
         self.due_at = None
 
     def hasten(self) -> None:

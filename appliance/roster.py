@@ -2,7 +2,9 @@
 
 Bodies of durable requests stay in the database until they are claimed. Who is
 served next: those that ran when an engine died, one at a time, then by
-priority, then in order of arrival.
+priority, then people before batch requests, then in order of arrival.
+
+Who is deferred is no load: nothing wakes for them, and it may rest while they wait.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ class Entry:
     body           None until it is claimed
     attempts       begun so far
     suspect        it ran when an engine died: served alone
+    deferrable     nobody waits for it: by itself it wakes nothing
     deadline_at_s  on the boot clock
     parts          told so far in this attempt
     events         a live call's: what its caller will see
@@ -48,6 +51,7 @@ class Entry:
     body: bytes | None = None
     attempts: int = 0
     suspect: bool = False
+    deferrable: bool = False
     claimed: bool = False
     started_at: str | None = None
     started_s: float | None = None
@@ -68,12 +72,18 @@ class Roster:
     max_running: int
     _waiting: dict[Entry, None] = field(default_factory=dict)
     _running: dict[Entry, None] = field(default_factory=dict)
+    _deferred: dict[Entry, None] = field(default_factory=dict)
     _by_key: dict[Key, Entry] = field(default_factory=dict)
-    _queue: list[tuple[bool, int, int, Entry]] = field(default_factory=list)
+    _queue: list[tuple[bool, int, bool, int, Entry]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._running)
+        return len(self._waiting) + len(self._running) + len(self._deferred)
+
+    @property
+    def busy(self) -> bool:
+        """Something waits or runs."""
+        return bool(self._waiting or self._running)
 
     @property
     def load(self) -> Load:
@@ -87,6 +97,10 @@ class Roster:
     def running(self) -> list[Entry]:
         return list(self._running)
 
+    @property
+    def deferred(self) -> list[Entry]:
+        return list(self._deferred)
+
     def find(self, key: Key) -> Entry | None:
         return self._by_key.get(key)
 
@@ -94,7 +108,20 @@ class Roster:
         """It waits."""
         self._by_key[entry.key] = entry
         self._waiting[entry] = None
-        heapq.heappush(self._queue, (not entry.suspect, entry.priority, next(self._order), entry))
+        rank = (not entry.suspect, entry.priority, entry.klass == "batch", next(self._order))
+        heapq.heappush(self._queue, (*rank, entry))
+
+    def defer(self, entry: Entry) -> None:
+        """It waits for `admit`."""
+        self._by_key[entry.key] = entry
+        self._deferred[entry] = None
+
+    def admit(self) -> int:
+        """Those that were deferred wait from now on; how many that are."""
+        admitted, self._deferred = self._deferred, {}
+        for entry in admitted:
+            self.add(entry)
+        return len(admitted)
 
     def has_place(self) -> bool:
         """A request that arrived now would run at once: nothing is before it."""
@@ -130,12 +157,13 @@ class Roster:
         held = self._holds(entry)
         self._waiting.pop(entry, None)
         self._running.pop(entry, None)
+        self._deferred.pop(entry, None)
         if self._by_key.get(entry.key) is entry:
             del self._by_key[entry.key]
         return held
 
     def _holds(self, entry: Entry) -> bool:
-        return entry in self._waiting or entry in self._running
+        return any(entry in group for group in (self._waiting, self._running, self._deferred))
 
     def _alone(self) -> bool:
         return any(entry.suspect for entry in self._running)

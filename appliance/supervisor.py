@@ -16,16 +16,14 @@ from typing import Any
 from appliance import inbox, serving
 from appliance import lifecycle as lc
 from appliance.attempt import Attempts
-from appliance.books import Books
-from appliance.canary import Canary
 from appliance.clock import Clock, iso
 from appliance.deadlines import Deadlines
-from appliance.decisions import Decisions
+from appliance.decisions import Because, Decisions
 from appliance.errors import ApplianceError, Expired, GaveUp, Interrupted, WakeFailed
 from appliance.events import Events, Owed
+from appliance.gathering import Gathering
 from appliance.idleness import Idleness
 from appliance.journal import Journal
-from appliance.ladder import Rungs
 from appliance.moves import SLEEPING, Moves
 from appliance.notices import ApplianceChanged, Notices
 from appliance.retries import Retries
@@ -39,39 +37,40 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Moves one engine up and down, and hands it its requests."""
+    """Moves one engine up and down, and hands it its requests.
+
+    since  when the machine's state was last another one
+    begun  attempts that have begun
+    """
 
     def __init__(
         self,
         *,
         engine: Engine,
-        alias: str,
         policy: Policy,
-        rungs: Rungs,
-        canary: Canary,
+        moves: Moves,
+        attempts: Attempts,
         roster: Roster,
+        gathering: Gathering,
         journal: Journal,
         notices: Notices,
         clock: Clock,
-        books: Books,
         max_attempts: int,
     ) -> None:
         self.machine = lc.Machine()
         self.started, self.stopped = asyncio.Event(), asyncio.Event()
         self.since = iso(clock.utc())
-        self.expected_wake_s = rungs.expected_wake_s(Depth.OFF)
-        self.idleness = Idleness(policy, rungs.offered, clock)
-        self.moves = Moves(
-            engine=engine,
-            alias=alias,
-            journal=journal,
-            clock=clock,
-            books=books,
-            rungs=rungs,
-            canary=canary,
-        )
+        self.begun = 0
+        self.expected_wake_s = moves.rungs.expected_wake_s(Depth.OFF)
+        self.idleness = Idleness(policy, moves.rungs.offered, clock)
+        self.decisions = Decisions(clock)
+        self.timetable = Following(self.idleness, clock, self.post)
+        self.retries = Retries(clock)
+        self.moves = moves
         self._engine = engine
+        self._attempts = attempts
         self._roster = roster
+        self._gathering = gathering
         self._journal = journal
         self._notices = notices
         self._clock = clock
@@ -82,12 +81,6 @@ class Supervisor:
         self._watch: Owed | None = None
         self._deadlines = Deadlines(clock, lambda e: self.drop(e, Expired(e.deadline_s or 0.0)))
         self._cause = "request"
-        self.decisions = Decisions(clock)
-        self.timetable = Following(self.idleness, clock, self.post)
-        self.retries = Retries(clock)
-        self._attempts = Attempts(
-            alias=alias, journal=journal, notices=notices, clock=clock, books=books
-        )
 
     # What others may tell it. None of these waits.
 
@@ -95,7 +88,7 @@ class Supervisor:
         """A request waits: committed, or live."""
         if self.machine.state is lc.State.CLOSED:
             raise Interrupted
-        self.idleness.end_gap()
+        self.idleness.end_gap(nobody=entry.deferrable)
         self._roster.add(entry)
         self._deadlines.watch(entry)
         self.post(lc.Arrived())
@@ -103,6 +96,18 @@ class Supervisor:
             self._tell_waking(entry)
         elif entry.seq is None and self.machine.state is lc.State.FAILED and self.retries.far:
             self.drop(entry, WakeFailed(self.moves.failure or "", self.retries.left_s))
+
+    def defer(self, entry: Entry) -> None:
+        """A request waits for an engine that is awake anyway, or for `admit`."""
+        if self.machine.state is lc.State.CLOSED:
+            raise Interrupted
+        self._roster.defer(entry)
+        self._deadlines.watch(entry)
+
+    def admit(self, why: str) -> None:
+        """Those that were deferred wake it. `why`: in words for people."""
+        if self._roster.admit():
+            self.post(lc.Arrived("defer", why))
 
     def has_place(self) -> bool:
         """A request that came now could run at once."""
@@ -115,7 +120,7 @@ class Supervisor:
 
     def begin(self, entry: Entry) -> None:
         """It is committed as running: run it in the place that was kept for it."""
-        self.idleness.end_gap()
+        self.idleness.end_gap(nobody=entry.deferrable)
         self._deadlines.watch(entry)
         if self.machine.state is lc.State.AWAKE:
             self._start(entry)
@@ -187,17 +192,14 @@ class Supervisor:
 
     def _handle(self, event: lc.Event) -> None:
         before = self.machine
+        if isinstance(event, lc.Woke):
+            self._roster.admit()
         self._cause = lc.cause_of(event, self._cause)
-        self.machine, effects = lc.step(before, event, self._roster.load)
+        load = self._roster.load
+        self.machine, effects = lc.step(before, event, load)
         log.debug("%s %s -> %s %s", before, event, self.machine, effects)
-        self.decisions.saw(
-            event,
-            effects,
-            goal=self.machine.goal,
-            load=self._roster.load,
-            cause=self._cause,
-            failure=self.moves.failure,
-        )
+        because = Because(event, self._cause, load.waiting, self.moves.failure or "")
+        self.decisions.saw(because, effects, self.machine.goal)
         if (before.state, before.depth) != (self.machine.state, self.machine.depth):
             self.since = iso(self._clock.utc())
             self._notices.tell(ApplianceChanged())
@@ -236,14 +238,18 @@ class Supervisor:
             self._attempts.fail(entry, GaveUp(entry.attempts, "the daemon died"), self.moves.wake)
         elif entry.deadline_at_s is not None and entry.deadline_at_s <= self._clock.now():
             self._attempts.fail(entry, Expired(entry.deadline_s or 0.0), self.moves.wake)
+        elif entry.deferrable:
+            self.defer(entry)
         else:
             self.arrived(entry)
 
     def _start(self, entry: Entry) -> None:
+        self.begun += 1
         self._serving[self._owe(self._serve(entry))] = entry
 
     async def _serve(self, entry: Entry) -> lc.Event:
         """One attempt, from claim to outcome. Owes Finished or Broke."""
+        await self._gathering.join()
         if not entry.claimed:
             if entry.seq is not None:
                 claimed = await self._journal.put(partial(inbox.claim, seq=entry.seq))
@@ -311,7 +317,7 @@ class Supervisor:
         self.post(lc.Finished())
 
     def _begin_gap(self) -> None:
-        if not self._roster:
+        if not self._roster.busy:
             self.idleness.begin_gap()
 
     # Moves.
@@ -364,7 +370,7 @@ class Supervisor:
         if self.retries.far:
             await self.moves.dismiss()
         await self.retries.wait()
-        if not self._roster:
+        if not self._roster.busy:
             await self.moves.dismiss()
         return lc.RetryDue(wanted=self.idleness.resting is Depth.AWAKE)
 

@@ -34,11 +34,11 @@ class Rate(Struct, frozen=True):
     by_minute: tuple[float, ...]
 
     def at(self, local: datetime) -> float:
-        return self.by_minute[_minute(local)]
+        return self.by_minute[minute_of_week(local)]
 
     def mean(self, local: datetime, minutes: int) -> float:
         """Over so many minutes from then on, as the clock on the wall counts them."""
-        first = _minute(local)
+        first = minute_of_week(local)
         return math.fsum(self.by_minute[(first + i) % WEEK] for i in range(minutes)) / minutes
 
 
@@ -69,7 +69,8 @@ def _finite(value: float, what: str) -> None:
         raise ValueError(f"{what} is {value}, which is no price")
 
 
-def _minute(local: datetime) -> int:
+def minute_of_week(local: datetime) -> int:
+    """Monday 0:00 is 0."""
     return local.weekday() * DAY + local.hour * 60 + local.minute
 
 

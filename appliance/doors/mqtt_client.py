@@ -105,11 +105,14 @@ class Connection:
         """Raises ConnectionEnded, sooner or later."""
         raise await asyncio.shield(self.ended)
 
-    async def subscribe(self, filters: tuple[str, ...], *, news_only: bool = False) -> None:
+    async def subscribe(
+        self, filters: tuple[str, ...], *, news_only: bool = False, kept_too: bool = False
+    ) -> None:
         """Once, with QoS 1. With MQTT 5, what was retained comes to a new subscription only.
 
         news_only  With QoS 0, so that nothing is kept for us. What is marked as retained
                    then was published before we asked; MQTT 5 does not even send it.
+        kept_too   It does send it all the same.
 
         Raises ConnectionEnded if one is refused.
         """
@@ -117,7 +120,7 @@ class Connection:
         options = SubscribeOptions(
             qos=qos,
             retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
-            if news_only
+            if news_only and not kept_too
             else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
             retainAsPublished=not news_only,
         )

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from appliance.bake import FAILED_BAKES
-from appliance.errand import TRIES
 from appliance.commands.power import describe
 from appliance.config import Config
+from appliance.errand import TRIES
 from appliance.lifecycle import State
 from appliance.notices import Baking
 from drivers.errors import Died, NotSupported, OutOfMemory, Unresponsive

@@ -12,7 +12,7 @@ import msgspec
 import psutil
 import pytest
 
-from appliance.app import build_engine
+from appliance.building import build_engine
 from appliance.config import Config
 from tests.fakes.python_with_vllm import python_that_serves
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.app import build_engine, running
+from appliance.app import running
+from appliance.building import build_engine
 from appliance.clock import SystemClock
 from appliance.config import Config, Engine, Power
 from appliance.desk import Answer

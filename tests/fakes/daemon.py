@@ -15,7 +15,8 @@ from pathlib import Path
 
 import uvloop
 
-from appliance.app import engine_settings, serve
+from appliance.app import serve
+from appliance.building import engine_settings
 from appliance.config import Config, load
 from drivers.vllm import VllmEngine
 from drivers.vllm_settings import Settings

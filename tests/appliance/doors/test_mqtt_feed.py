@@ -11,7 +11,7 @@ import pytest
 
 from appliance.clock import SystemClock
 from appliance.config import Mqtt
-from appliance.doors.mqtt_plug import LARGEST_PACKET_BYTES, PlugFeed
+from appliance.doors.mqtt_feed import LARGEST_PACKET_BYTES, Feed
 from drivers.errors import Unresponsive
 from drivers.plug import PlugMeter
 from tests.brokers import Mosquitto
@@ -44,12 +44,19 @@ class Ear(PlugMeter):
 
 
 @asynccontextmanager
-async def listening(port: int, ear: Ear, **config: Any) -> AsyncIterator[asyncio.Event]:
+async def listening(
+    port: int, ear: Ear, *, retained: bool = False, **config: Any
+) -> AsyncIterator[asyncio.Event]:
     """From when it hears everything. The event is set each time that this is so again."""
     ready = asyncio.Event()
     quick = {"retry_min_s": 0.05, "retry_max_s": 0.3, "keep_alive_s": 5}
-    feed = PlugFeed(
-        Mqtt(port=port, **{**quick, **config}), name="home", meter=ear, clock=SystemClock()
+    feed = Feed(
+        Mqtt(port=port, **{**quick, **config}),
+        name="home",
+        of="plug",
+        listener=ear,
+        clock=SystemClock(),
+        retained=retained,
     )
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(feed.run(ready.set))
@@ -87,6 +94,16 @@ async def test_what_the_broker_kept(broker: Mosquitto, version: str) -> None:
 
     assert heard[-1] == (b"last", False)
     assert all(retained for _, retained in heard[:-1])
+
+
+@both
+async def test_what_holds_until_another_comes(broker: Mosquitto, version: str) -> None:
+    """A price is heard though it was published before: where that is wanted."""
+    ear = Ear()
+    async with sender(broker.port) as someone:
+        await someone.publish(TOPIC, b"0.21", retain=True)
+        async with listening(broker.port, ear, retained=True, version=version):
+            assert await ear.hears(1) == [(b"0.21", True)]
 
 
 @both

@@ -1,7 +1,8 @@
-"""Listens to a smart plug: each message under its topic goes to the plug's meter.
+"""Listens to what others publish: each message under one topic goes to one listener.
 
-A connection of its own, without a session, so that nothing is ever kept for us: a
-reading that comes late would be taken for one of now. It publishes nothing.
+A smart plug's readings to its meter, a price to what decides by it. A connection of its
+own, without a session, so that nothing is ever kept for us: a reading that comes late
+would be taken for one of now. It publishes nothing.
 """
 
 from __future__ import annotations
@@ -19,32 +20,43 @@ from appliance.doors.mqtt_retry import Outage
 from appliance.doors.mqtt_terms import terms
 
 LARGEST_PACKET_BYTES = 64 * 1024
-"""The broker drops what is larger, which no plug sends."""
+"""The broker drops what is larger, which no sensor sends."""
 
 
 class Listener(Protocol):
-    """Takes what a plug says. It may not raise."""
+    """Takes what is said. It may not raise."""
 
     topic: str
 
     def take(self, payload: bytes, *, retained: bool = False) -> None: ...
 
 
-class PlugFeed:
-    """Hands `meter` all that is published under its topic, for as long as `run` runs.
+class Feed:
+    """Hands `listener` all that is published under its topic, for as long as `run` runs.
 
-    name  makes the client identifier
+    name, of  make the client identifier: the appliance's name, and whose words they are
+    retained  also what the broker had kept before we came
     """
 
-    def __init__(self, config: Mqtt, *, name: str, meter: Listener, clock: Clock) -> None:
-        self._config, self._meter, self._clock = config, meter, clock
-        self._identifier = f"wattnap-{name}-plug"
+    def __init__(
+        self,
+        config: Mqtt,
+        *,
+        name: str,
+        of: str,
+        listener: Listener,
+        clock: Clock,
+        retained: bool = False,
+    ) -> None:
+        self._config, self._listener, self._clock = config, listener, clock
+        self._retained = retained
+        self._identifier = f"wattnap-{name}-{of}"
         self._outage = Outage(
-            f"{config.host}:{config.port}, for the plug",
+            f"{config.host}:{config.port}, for the {of}",
             config.retry_min_s,
             config.retry_max_s,
             short_lived=f"does another appliance call itself {self._identifier}?",
-            meanwhile=f"nothing is heard from {meter.topic}",
+            meanwhile=f"nothing is heard from {listener.topic}",
         )
 
     async def run(self, listening: Callable[[], None] = lambda: None) -> None:
@@ -57,7 +69,9 @@ class PlugFeed:
             try:
                 async with connected(self._terms(), self._take) as connection:
                     up_s = self._clock.now()
-                    await connection.subscribe((self._meter.topic,), news_only=True)
+                    await connection.subscribe(
+                        (self._listener.topic,), news_only=True, kept_too=self._retained
+                    )
                     self._outage.connected(up_s)
                     listening()
                     await connection.raise_when_ended()
@@ -74,7 +88,7 @@ class PlugFeed:
 
     def _take(self, connection: Connection, message: Message) -> None:
         connection.finished(message)
-        self._meter.take(message.payload, retained=message.retained)
+        self._listener.take(message.payload, retained=message.retained)
 
     def _terms(self) -> Terms:
         return terms(
