@@ -21,7 +21,8 @@ from msgspec.structs import replace
 from sqlite_utils import Database
 
 from appliance import backup
-from appliance.app import build_engine, running
+from appliance.app import running
+from appliance.building import build_engine
 from appliance.clock import SystemClock
 from appliance.config import Config
 from appliance.damage import QUEUE

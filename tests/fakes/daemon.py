@@ -26,7 +26,7 @@ PLAYS_VERSION = "0.32.0"
 
 
 def engine(config: Config, switches: tuple[str, ...]) -> VllmEngine:
-    """The driver as `appliance.app` builds it, told to launch the pretender."""
+    """The driver as `appliance.building` builds it, told to launch the pretender."""
     return VllmEngine(
         python=Path(sys.executable),
         model="fake",
