@@ -73,6 +73,9 @@ class FakeEngine:
     async def recipe(self) -> str:
         return self._recipe
 
+    async def ingredients(self) -> Mapping[str, str]:
+        return {"engine": self.name, "recipe": self._recipe}
+
     async def start(self) -> EngineFacts:
         self.calls.append("start")
         self._maybe_fail()

@@ -76,6 +76,16 @@ class Engine(Protocol):
         """
         ...
 
+    async def ingredients(self) -> Mapping[str, str]:
+        """What it is: its model, version, flags, driver, GPU; words for people, by name.
+
+        Known without starting it, and the same until what is asked of it changes. Unlike
+        the recipe's, nothing of what is prepared is in it. No secrets are.
+
+        Raises as `recipe`.
+        """
+        ...
+
     async def start(self) -> EngineFacts:
         """Start the process and wait until it can serve. Idempotent.
 

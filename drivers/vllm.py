@@ -145,6 +145,9 @@ class VllmEngine:
     async def recipe(self) -> str:
         return await self._orders.recipe()
 
+    async def ingredients(self) -> Mapping[str, str]:
+        return await self._orders.ingredients()
+
     async def start(self) -> EngineFacts:
         if self._facts is None:
             self._dead.clear()

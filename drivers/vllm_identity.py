@@ -43,6 +43,31 @@ def identity(
     return hashlib.sha256(told).hexdigest()[:32]
 
 
+def ingredients(
+    *, model: str, install: Install, flags: Sequence[str], env: Mapping[str, str], machine: Machine
+) -> dict[str, str]:
+    """The same one by one, in words; but no GPU's UUID, which is not known before its first use.
+
+    What an operator has written is a digest here: there may be secrets in it. Reads files.
+    """
+    files = list(_files(Path(model)))
+    return {
+        "model": f"{Path(model).name} ({_short(files)})" if files else model,
+        "vLLM": f"{install.distribution} {install.version}",
+        "torch": install.torch,
+        "flags": _short(list(_without_places(flags))),
+        "variables": _short(dict(env)),
+        "driver": machine.driver,
+        "GPU": ", ".join(gpu.model for gpu in machine.gpus),
+        "memory": f"{round(machine.memory.total_bytes / (1 << 30))} GiB",
+    }
+
+
+def _short(value: object) -> str:
+    """8 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
 def _files(folder: Path) -> Iterable[list[str | int]]:
     if not folder.is_dir():
         return

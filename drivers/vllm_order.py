@@ -17,7 +17,7 @@ from drivers.probe import probe
 from drivers.vllm_command import CUDA_CACHE, environment, flags_for
 from drivers.vllm_fit import key_of
 from drivers.vllm_home import Home
-from drivers.vllm_identity import identity
+from drivers.vllm_identity import identity, ingredients
 from drivers.vllm_rest import SleepLevel, sleep_flags, why_not
 from drivers.vllm_settings import Settings, flags_of, variables_of
 from drivers.vllm_versions import Install, Row, Versions, row_for
@@ -136,6 +136,24 @@ class Orders:
             await asyncio.to_thread(name_of, self.cache_dir),
         ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+    async def ingredients(self) -> dict[str, str]:
+        """As Engine.ingredients."""
+        order = await self.make()
+        flags = order.flags(self.settings)
+        variables = {**order.env, **variables_of(self.settings, order.row)}
+        return {
+            **await asyncio.to_thread(
+                lambda: ingredients(
+                    model=order.model,
+                    install=order.install,
+                    flags=flags,
+                    env=variables,
+                    machine=probe(),
+                )
+            ),
+            "sleep level": str(self.sleep_level),
+        }
 
     def _variables(self) -> dict[str, str]:
         return environment(

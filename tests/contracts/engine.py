@@ -100,13 +100,13 @@ class EngineContract:
 
     async def test_its_recipe_is_known_beforehand(self, engine: Engine) -> None:
         """It is the same before, in and after a life: what has been started has this recipe."""
-        recipes = {await engine.recipe()}
+        before = await engine.recipe(), await engine.ingredients()
         await engine.start()
-        recipes.add(await engine.recipe())
+        inside = await engine.recipe(), await engine.ingredients()
         await engine.stop()
-        recipes.add(await engine.recipe())
 
-        assert len(recipes) == 1
+        assert inside == before
+        assert (await engine.recipe(), await engine.ingredients()) == before
 
     async def test_answer_has_openai_shape(self, engine: Engine) -> None:
         """A chat body gets one choice, a finish reason and usage that adds up."""

@@ -64,12 +64,37 @@ async def test_another_wish_has_another(
     assert await engine(place, **other).recipe() != await engine(place).recipe()
 
 
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"args": ("--api-key", "secret")}, {"flags"}),
+        ({"env": {"HF_TOKEN": "secret"}}, {"variables"}),
+        ({"settings": Settings(max_num_seqs=9)}, {"flags"}),
+        ({"settings": Settings(max_num_seqs=8, startup_plan=True)}, {"variables"}),
+        ({"sleep_level": 1}, {"sleep level"}),
+        ({"launch": ((sys.executable, str(SERVER)), "0.33.0")}, {"vLLM"}),
+        ({"cache_dir": Path("cache elsewhere")}, set()),
+    ],
+    ids=lambda value: next(iter(value), "nothing"),
+)
+async def test_what_has_changed_can_be_named(
+    place: Path, other: dict[str, Any], named: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name, and without telling anybody a secret. Caches change nothing."""
+    monkeypatch.chdir(place)
+    before, after = await engine(place).ingredients(), await engine(place, **other).ingredients()
+
+    assert {name for name in after if after[name] != before[name]} == named
+    assert "secret" not in str(after)
+
+
 async def test_another_model_in_its_place(place: Path) -> None:
     """A file that was exchanged is noticed."""
-    before = await engine(place).recipe()
+    before, model = await engine(place).recipe(), (await engine(place).ingredients())["model"]
     (place / "model" / "config.json").write_text("{}")
 
     assert await engine(place).recipe() != before
+    assert (await engine(place).ingredients())["model"] != model
 
 
 async def test_caches_that_were_removed(place: Path) -> None:
