@@ -23,6 +23,21 @@ HEAD = """\
 # After a change: sudo systemctl restart wattnap
 """
 
+NEAR = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        "127.0.0.0/8",
+        "::1",
+        "169.254.0.0/16",
+        "fe80::/64",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "fc00::/7",
+    )
+)
+"""What systemd/wattnap.service allows, IPAddressAllow=."""
+
 # systemd.resource-control(5): this adds to the addresses that the unit allows.
 OPEN = """\
 # Written by install.sh: the broker is in no private network, or nobody knows where it is.
@@ -81,13 +96,13 @@ def settings(broker: Broker | None) -> str:
 
 
 def is_near(host: str) -> bool:
-    """Whether all its addresses are this machine's or a private network's."""
+    """Whether the unit may reach all its addresses: this machine's or a private network's."""
     try:
         found = socket.getaddrinfo(host, None)
     except OSError:
         return False
     addresses = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]
-    return all(each.is_private or each.is_link_local for each in addresses)
+    return all(any(each in network for network in NEAR) for each in addresses)
 
 
 def write(folder: Path, broker: Broker | None) -> None:

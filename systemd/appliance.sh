@@ -457,9 +457,11 @@ put_units() { # put_units FOLDER
     for unit in $(own_units "$1"); do
         install -m 0644 "$1/$unit" "$units/$unit"
     done
-    install -D -m 0644 "$1/wattnap.sysusers.conf" /etc/sysusers.d/wattnap.conf
+    systemd-sysusers "$1/wattnap.sysusers.conf"
+    for group in video render; do # of GPU device nodes, where those are not everybody's: a Jetson's
+        ! getent group "$group" >/dev/null || usermod --append --groups "$group" wattnap
+    done
     install -D -m 0644 "$1/wattnap.tmpfiles.conf" /etc/tmpfiles.d/wattnap.conf
-    systemd-sysusers /etc/sysusers.d/wattnap.conf
     systemd-tmpfiles --create /etc/tmpfiles.d/wattnap.conf
     systemctl daemon-reload
 }
@@ -547,7 +549,7 @@ uninstall() {
         /sys/devices/virtual/powercap/intel-rapl/*/*/energy_uj; do
         [ ! -f "$file" ] || { chgrp root "$file" && chmod 0400 "$file"; } || :
     done
-    rm -f /etc/sysusers.d/wattnap.conf /etc/tmpfiles.d/wattnap.conf
+    rm -f /etc/tmpfiles.d/wattnap.conf
     [ "$(named "$link_file")" != "$opt/daemon/current/bin/wattnap" ] || rm "$link_file"
     if [ -f "$broker_file" ]; then
         rm "$broker_file"

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,13 +27,13 @@ MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "dp
 CACHE = Path(os.environ.get("WATTNAP_TEST_BOX_BASE") or "/var/cache/wattnap-boxes")
 
 
-def base() -> Path:
+def base(packages: Sequence[str] = PACKAGES) -> Path:
     """The tree, from the cache, or made in a minute or two. Needs root and a Debian mirror."""
-    recipe = "\n".join((SUITE, *PACKAGES, *MASKED))
+    recipe = "\n".join((SUITE, *packages, *MASKED))
     tree = CACHE / f"{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     with made_once(tree) as fresh:
         if fresh is not None:
-            _debootstrap(fresh)
+            _debootstrap(fresh, packages)
             # Without it "localhost" has no address where there is no network.
             (fresh / "etc/hosts").write_text("127.0.0.1 localhost\n")
             for unit in MASKED:
@@ -56,11 +56,11 @@ def made_once(folder: Path) -> Iterator[Path | None]:
         fresh.rename(folder)
 
 
-def _debootstrap(into: Path) -> None:
+def _debootstrap(into: Path, chosen: Sequence[str]) -> None:
     # Namespaces of its own: what it mounts goes with it, also when we are killed.
     alone = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]
     alone += ["--kill-child=KILL", "--mount-proc"]
-    packages = f"--include={','.join(PACKAGES)}"
+    packages = f"--include={','.join(chosen)}"
     done = subprocess.run(
         [*alone, "debootstrap", "--variant=minbase", packages, SUITE, into],
         stdin=subprocess.DEVNULL,

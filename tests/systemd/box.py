@@ -42,8 +42,8 @@ INNER = r"""
 mount -t tmpfs none /run/systemd
 mount -t overlay none -o "lowerdir=$LOWER,upperdir=$DIR/upper,workdir=$DIR/work" "$DIR/root"
 exec systemd-nspawn -q -D "$DIR/root" -M "$NAME" --register=no --keep-unit --notify-ready=yes \
-    --kill-signal=SIGRTMIN+3 --console=pipe --link-journal=no --resolv-conf=off \
-    --timezone=off --private-network --system-call-filter="adjtimex clock_adjtime" $BINDS \
+    --kill-signal=SIGRTMIN+3 --console=pipe --link-journal=no \
+    --timezone=off $NETWORK --system-call-filter="adjtimex clock_adjtime" $BINDS \
     /bin/sh -c "$INIT"
 """
 
@@ -52,7 +52,8 @@ class Box:
     """One machine, on top of `trees` (the uppermost first), which it never changes.
 
     `binds` are shown in it, read-only: path outside -> path inside. `unified`: with
-    version 2 of control groups alone, whatever this host has.
+    version 2 of control groups alone, whatever this host has. `network`: this host's; else
+    none but its own loopback.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Box:
         *,
         binds: Mapping[Path, str] | None = None,
         unified: bool = False,
+        network: bool = False,
     ) -> None:
         sweep()
         self.name = f"box-{secrets.token_hex(4)}"
@@ -78,6 +80,9 @@ class Box:
             "LOWER": ":".join(map(str, trees)),
             "DIR": str(self.dir),
             "NAME": self.name,
+            "NETWORK": "--resolv-conf=copy-host"
+            if network
+            else "--resolv-conf=off --private-network",
             "BINDS": " ".join(f"--bind-ro={out}:{to}" for out, to in (binds or {}).items()),
         }
         if unified:

@@ -29,7 +29,7 @@ DAEMON = "/opt/wattnap/daemon/current"
 ENGINE = "/opt/pretended"
 CONFIG = "/etc/wattnap/wattnap.toml"
 PACKAGES = "lib/python3.11/site-packages"
-WHEELS = "/opt/wheels"
+WHEELS = "/opt/wheelhouse"
 SOURCE = "/opt/source"
 INSTALL = f"PIP_NO_INDEX=1 PIP_FIND_LINKS={WHEELS} {SOURCE}/install.sh"
 
@@ -58,7 +58,7 @@ def config(*args: str) -> str:
 def dependencies() -> tuple[Path, ...]:
     """Trees with everything but the product."""
     bottom = base()
-    recipe = f"{bottom.name} {requirements()} {platform.machine()}"
+    recipe = f"{bottom.name} {requirements()} {platform.machine()} {WHEELS} {ENGINE}"
     tree = CACHE / f"dependencies-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     with made_once(tree) as fresh, tempfile.TemporaryDirectory() as wheels:
         if fresh is not None:
