@@ -21,8 +21,8 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from appliance import demo_wire
-from appliance.commands import tables
 from appliance.commands.options import print_json
+from appliance.commands.tables import Row, numbers, words
 from appliance.demo_child import Child, ChildFailed, running
 from appliance.demo_narrator import Narrator
 from appliance.demo_settings import Parts, idle_timeout_s, settings
@@ -33,10 +33,6 @@ from appliance.reading import copy, reading
 
 INTERRUPTED = 130
 LEDGER = "demo-ledger.db"
-COLUMNS = {
-    "id": "id", "wake s": "wake_s", "first token s": "ttft_s", "total s": "total_s",
-    "tokens": "completion_tokens", "J": "marginal_j", "J to wake": "wake_j",
-}  # fmt: skip
 
 
 class Result(Struct, kw_only=True):
@@ -182,12 +178,31 @@ def _account(database: Path, parts: Parts, narrator: Narrator, result: Result) -
 
 
 def _tell_bill(
-    by_depth: Sequence[tables.Row], rows: Sequence[tables.Row], narrator: Narrator, kept: Path
+    by_depth: Sequence[Row], rows: Sequence[Row], narrator: Narrator, kept: Path
 ) -> None:
     narrator.title("What was asked")
-    narrator.table(COLUMNS, rows)
+    narrator.table(
+        [
+            words("id", rows, "id"),
+            numbers("wake s", rows, "wake_s"),
+            numbers("first token s", rows, "ttft_s"),
+            numbers("total s", rows, "total_s"),
+            numbers("tokens", rows, "completion_tokens"),
+            numbers("J", rows, "marginal_j"),
+            numbers("J to wake", rows, "wake_j"),
+        ]
+    )
     narrator.title("Where the joules went")
-    narrator.table(tables.BY_DEPTH, by_depth)
+    narrator.table(
+        [
+            words("depth", by_depth, "depth"),
+            words("doing", by_depth, "line"),
+            numbers("s", by_depth, "seconds"),
+            numbers("J", by_depth, "energy_j"),
+            numbers("s not measured", by_depth, "unmeasured_s", rank=1),
+            words("source", by_depth, "source", rank=2),
+        ]
+    )
     if any("estimate" in (row["source"] or "") for row in by_depth):
         narrator.note("estimate: computed from CPU time; no meter has measured it")
     narrator.note(f"the ledger stays in {kept}; every SQLite tool can open it")

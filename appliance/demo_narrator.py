@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
-from appliance.commands import tables
 from appliance.commands.answers import summary
-from appliance.commands.tables import Row
+from appliance.commands.tables import Column, made
 from appliance.commands.waiting import Waiting
 
 INDENT = "  "
@@ -53,9 +53,11 @@ class Narrator:
         """What an answer has cost."""
         self.note(summary(dict(answer)))
 
-    def table(self, columns: Mapping[str, str], rows: Sequence[Row]) -> None:
+    def table(self, columns: Sequence[Column]) -> None:
         self._settle()
-        self._console.print(tables.fitted(columns, rows, self._console))
+        room = self._console.width if self._console.is_terminal else None
+        for line in made(columns, room):
+            self._console.print(Text.from_ansi(line), soft_wrap=True)
 
     def quote(self, last_words: str) -> None:
         """What a process said before it failed."""

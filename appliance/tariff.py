@@ -37,9 +37,18 @@ class Rate(Struct, frozen=True):
         return self.by_minute[minute_of_week(local)]
 
     def mean(self, local: datetime, minutes: int) -> float:
-        """Over so many minutes from then on, as the clock on the wall counts them."""
+        """Over so many minutes from then on, as the clock on the wall counts them. Up to a week."""
+        values = self._over(local, minutes)
+        return values[0] if len(set(values)) == 1 else math.fsum(values) / minutes
+
+    def changes(self, local: datetime, minutes: int) -> bool:
+        """Whether it does, within so many minutes from then on."""
+        return len(set(self._over(local, minutes))) > 1
+
+    def _over(self, local: datetime, minutes: int) -> tuple[float, ...]:
         first = minute_of_week(local)
-        return math.fsum(self.by_minute[(first + i) % WEEK] for i in range(minutes)) / minutes
+        within = self.by_minute[first : first + minutes]
+        return within + self.by_minute[: minutes - len(within)]
 
 
 def rate(table: float | Mapping[str, float]) -> Rate | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 as_json = click.option("--json", "json_", is_flag=True, help="Print one line of JSON.")
+
+Form = Literal["people", "json", "csv"]
+
+
+def as_data(command: Command) -> Command:
+    """Give the command `form`: for whom it prints."""
+    told: dict[Form, str] = {
+        "csv": "Print CSV; an empty cell was not measured.",
+        "json": "Print one line of JSON.",
+    }
+    for form, help in told.items():
+        option: Callable[[Command], Command] = click.option(
+            f"--{form}", "form", flag_value=form, default="people", help=help
+        )
+        command = option(command)
+    return command
 
 
 def with_config(command: Command) -> Command:
@@ -39,3 +55,21 @@ def print_json(value: object) -> None:
     import msgspec
 
     click.echo(msgspec.json.encode(value))
+
+
+def print_csv(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """A line of headings and one for each row, in UTF-8 whatever the terminal's encoding is."""
+    click.echo(csv_text(names, rows, head=True).encode(), nl=False)
+
+
+def csv_text(names: Sequence[str], rows: Iterable[Mapping[str, object]], *, head: bool) -> str:
+    """As RFC 4180 has it, but with the line ends of Unix. None is an empty cell."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    if head:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,137 +1,172 @@
-"""requests, energy, wakes: what the database tells, also while the daemon is stopped.
+"""requests, wakes: what the log tells row by row, also while the daemon is stopped.
 
 An empty cell (null in JSON) means "not measured", which is not 0.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from appliance.commands import tables
-from appliance.commands.options import as_json, print_json, with_config
-from appliance.commands.tables import Row
+from appliance.commands import spans, terminal
+from appliance.commands.options import Form, as_data, print_csv, print_json, with_config
+from appliance.commands.tables import Column, Row, distinct, numbers, print_table, words
+from appliance.commands.trust import NOT_MEASURED, explain
 
 if TYPE_CHECKING:
     from appliance.config import Config
+    from appliance.records import Found
+    from appliance.wall import Span
 
-UNITS_S = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+MOST = 100_000
+"""`ledger export` is for more."""
 
-
-class Since(click.ParamType[str]):
-    """`90m`, `24h`, `7d`, `2w`, or a date with or without a time. Becomes ISO 8601 in UTC."""
-
-    name = "since"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from appliance.clock import SystemClock, iso
-
-        if span := re.fullmatch(r"(\d{1,6})([mhdw])", value):
-            now_s = SystemClock().utc().timestamp()
-            ago_s = int(span[1]) * UNITS_S[span[2]]
-            return iso(datetime.fromtimestamp(max(0, now_s - ago_s), UTC))
-        try:
-            return iso(datetime.fromisoformat(value).astimezone(UTC))
-        except (ValueError, OverflowError):
-            self.fail(
-                f"{value!r} is neither a span like 24h nor a date like 2026-03-01", param, ctx
-            )
+with_limit = click.option(
+    "--limit", type=click.IntRange(1, MOST), default=20, show_default=True, help="The newest only."
+)
 
 
 @click.command()
-@click.option("--since", type=Since(), metavar="WHEN", help="24h, 7d, or a date.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@spans.span_options
+@with_limit
 @click.option("--state", type=click.Choice(["done", "failed", "refused"]))
-@as_json
+@click.option("--model", metavar="NAME")
+@click.option("--client", metavar="NAME", help='As in the log: "uid:1000", "kitchen", "".')
+@as_data
 @with_config
-def requests(config: Config, json_: bool, since: str | None, limit: int, state: str | None) -> None:
-    """List what was asked and what came of it, newest first.
+def requests(
+    config: Config,
+    form: Form,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    state: str | None,
+    model: str | None,
+    client: str | None,
+) -> None:
+    """List what was asked and what came of it, the latest to end first.
 
-    \b
+    \\b
     wattnap requests --since 24h --state failed
-    wattnap requests --json | jq '.requests[0].marginal_j'
+    wattnap requests --client uid:1000 --json | jq '.requests[0].full_j'
 
     `wake s` is how long it waited for the engine to wake, `first s` when its
-    first token came; J is its own energy, and J to wake that of its wake.
+    first token came. J is what it drew itself; `all J` has its share of the
+    wake and of the time after it, too. `trust`: docs/energy.md.
 
-    Exit codes: 0 fine · 69 there is no database yet.
+    Exit codes: 0 fine · 64 wrong usage · 69 there is no database.
     """
-    rows = _rows(
-        config,
-        "SELECT * FROM requests WHERE (:since IS NULL OR accepted_at >= :since)"
-        " AND (:state IS NULL OR state = :state) ORDER BY accepted_at DESC LIMIT :limit",
-        {"since": since, "state": state, "limit": limit},
-    )
-    if json_:
-        print_json({"requests": rows})
+    from appliance.records import find_requests
+
+    period = spans.span(since, until)
+    found = _ask(config, find_requests, period, limit, state=state, model=model, client=client)
+    if _print_data("requests", form, found):
         return
-    tables.show_table(tables.REQUESTS, rows, "no request yet")
-    _explain(row["energy_source"] for row in rows)
+    rows = [row | {"trust": _trust(row), "full_j": _final(row)} for row in found.rows]
+    columns = [
+        words("accepted", rows, "accepted_at"),
+        words("id", rows, "id", rank=1),
+        words("door", rows, "door", rank=8),
+        words("client", rows, "client", rank=5),
+        distinct("model", rows, "model", rank=6),
+        words("state", rows, "state"),
+        words("error", rows, "error", rank=2),
+        numbers("wake s", rows, "wake_s", rank=3),
+        numbers("first s", rows, "ttft_s", rank=7),
+        numbers("total s", rows, "total_s", rank=8),
+        numbers("tokens", rows, "completion_tokens", rank=6),
+        numbers("J", rows, "marginal_j"),
+        numbers("all J", rows, "full_j", rank=4),
+        words("trust", rows, "trust", rank=4),
+    ]
+    _show(columns, found, "no request yet", limit)
+    explain(row["trust"] for row in rows)
 
 
 @click.command()
-@click.option("--by", type=click.Choice(["depth", "day"]), default="depth", show_default=True)
-@as_json
+@spans.span_options
+@with_limit
+@as_data
 @with_config
-def energy(config: Config, json_: bool, by: str) -> None:
-    """Show where the joules went.
-
-    By depth: what was spent serving, idle at each depth, and on the way between
-    them. By day: with the requests that the day answered.
-
-    \b
-    wattnap energy
-    wattnap energy --by day --json
-
-    Exit codes: 0 fine · 69 there is no database yet.
-    """
-    query = {
-        "depth": "SELECT * FROM energy_by_depth ORDER BY engine, device, depth, line",
-        "day": "SELECT * FROM energy_by_day ORDER BY day, engine, device",
-    }[by]
-    rows = _rows(config, query)
-    if json_:
-        print_json({"by": by, "energy": rows})
-        return
-    columns = {"depth": tables.BY_DEPTH, "day": tables.BY_DAY}[by]
-    tables.show_table(columns, rows, "nothing booked yet")
-    _explain(row["source"] for row in rows)
-
-
-@click.command()
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
-@as_json
-@with_config
-def wakes(config: Config, json_: bool, limit: int) -> None:
+def wakes(
+    config: Config, form: Form, since: datetime | None, until: datetime | None, limit: int
+) -> None:
     """List the wakes, newest first: from where, why, in what time, at what cost.
 
-    \b
+    \\b
     wattnap wakes --limit 5
+    wattnap wakes --since 7d --csv > wakes.csv
 
-    Exit codes: 0 fine · 69 there is no database yet.
+    `tail J` is what the device drew above the floor after loads of that awake
+    period; requests are those that ran in it.
+
+    Exit codes: 0 fine · 64 wrong usage · 69 there is no database.
     """
-    rows = _rows(config, "SELECT * FROM wakes ORDER BY at DESC LIMIT :limit", {"limit": limit})
-    if json_:
-        print_json({"wakes": rows})
+    from appliance.records import find_wakes
+
+    found = _ask(config, find_wakes, spans.span(since, until), limit)
+    if _print_data("wakes", form, found):
         return
-    tables.show_table(tables.WAKES, rows, "no wake yet")
+    rows = [row | {"trust": _trust(row)} for row in found.rows]
+    columns = [
+        words("at", rows, "at"),
+        distinct("engine", rows, "engine", rank=6),
+        words("from", rows, "from_depth"),
+        words("cause", rows, "cause", rank=2),
+        numbers("wake s", rows, "wake_s"),
+        numbers("J", rows, "wake_j"),
+        numbers("tail J", rows, "tail_j", rank=5),
+        numbers("awake s", rows, "awake_s", rank=3),
+        numbers("requests", rows, "requests", rank=1),
+        words("outcome", rows, "outcome", rank=4),
+        words("trust", rows, "trust", rank=4),
+    ]
+    _show(columns, found, "no wake yet", limit)
+    explain(row["trust"] for row in rows)
 
 
-COMMANDS = (requests, energy, wakes)
+COMMANDS = (requests, wakes)
 
 
-def _rows(config: Config, query: str, values: Mapping[str, object] | None = None) -> list[Row]:
-    from appliance.reading import reading
+def _ask(
+    config: Config, question: Callable[..., Found], period: Span, limit: int, **only: str | None
+) -> Found:
+    from appliance.reading import opened
 
-    with reading(config.database) as database:
-        return list(database.query(query, dict(values or {})))
+    with opened(config.database) as connection:
+        return question(connection, period, limit, **only)
 
 
-def _explain(sources: Iterable[str | None]) -> None:
-    """What the joules are worth, where a meter did not count them."""
-    if any("estimate" in (source or "") for source in sources):
-        click.echo("estimate: computed from CPU time; no meter has measured it", err=True)
+def _print_data(name: str, form: Form, found: Found) -> bool:
+    """Whether that was what is wanted."""
+    match form:
+        case "json":
+            print_json({name: found.rows, "more": found.more})
+        case "csv":
+            print_csv(found.names, found.rows)
+    return form != "people"
+
+
+def _show(columns: Sequence[Column], found: Found, empty: str, limit: int) -> None:
+    if not found.rows:
+        terminal.say(empty, err=True)
+        return
+    print_table(columns)
+    if found.more:
+        terminal.say(f"the newest {limit}; there are more (--limit, --since)", err=True)
+
+
+def _trust(row: Mapping[str, object]) -> str:
+    source = row.get("energy_source", row.get("source"))
+    if source is None:
+        return NOT_MEASURED
+    low = row.get("quality") == "low" and source != "estimate"
+    return "low" if low else str(source)
+
+
+def _final(row: Row) -> object:
+    """Its share of wake and tail is not known while its awake period goes on."""
+    return row["full_j"] if row["final"] or row["marginal_j"] is None else "…"

@@ -1,92 +1,165 @@
-"""Rows of the database as a table for people."""
+"""Rows as a table for people, as wide as the place has room for."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from appliance.commands import terminal
 
 Row = Mapping[str, Any]  # of a view; a value is text, a number or None
 
-REQUESTS = {
-    "accepted": "accepted_at", "id": "id", "door": "door", "state": "state", "error": "error",
-    "wake s": "wake_s", "first s": "ttft_s", "total s": "total_s", "tokens": "completion_tokens",
-    "J": "marginal_j", "J to wake": "wake_j", "source": "energy_source",
-}  # fmt: skip
-BY_DEPTH = {
-    "engine": "engine", "device": "device", "depth": "depth", "doing": "line", "s": "seconds",
-    "J": "energy_j", "s not measured": "unmeasured_s", "source": "source",
-}  # fmt: skip
-BY_DAY = {
-    "day": "day", "engine": "engine", "device": "device", "J": "energy_j", "requests": "requests",
-    "wakes": "wakes", "prompt tokens": "prompt_tokens", "tokens": "completion_tokens",
-    "source": "source",
-}  # fmt: skip
-WAKES = {
-    "at": "at", "engine": "engine", "from": "from_depth", "cause": "cause", "wake s": "wake_s",
-    "J": "wake_j", "awake s": "awake_s", "requests": "requests", "outcome": "outcome",
-}  # fmt: skip
-
-LESS_NEEDED = (
-    "device", "energy_source", "source", "door", "total_s", "prompt_tokens", "completion_tokens",
-    "engine", "ttft_s", "outcome", "unmeasured_s", "wake_j", "cause",
-)  # fmt: skip
+GAP = "  "
 
 
-def show_table(columns: Mapping[str, str], rows: Sequence[Row], empty: str) -> None:
-    """Print them on stdout; or, on stderr, that there are none."""
-    from rich.console import Console
+class Column:
+    """One column: a heading, and a cell for each row.
 
-    if not rows:
-        click.echo(empty, err=True)
-        return
-    # Into a pipe, a line is a row however long it is.
-    width = None if sys.stdout.isatty() else 1000
-    console = Console(width=width, highlight=False)
-    console.print(fitted(columns, rows, console))
+    rank  0: always shown; where there is no room, the column with the highest goes first
+    """
+
+    def __init__(
+        self, head: str, cells: Iterable[str], *, rank: int = 0, right: bool = False
+    ) -> None:
+        self.head, self.cells = head, list(cells)
+        self.rank, self.right = rank, right
+
+    @property
+    def empty(self) -> bool:
+        return not any(self.cells)
+
+    @property
+    def least(self) -> int:
+        """How wide it is at least."""
+        return max(map(terminal.columns, (self.head, *self.cells)))
+
+    def lines(self, width: int, count: int) -> list[str]:
+        """The heading, and cells for so many rows, each exactly so wide."""
+        cells = [*self.cells, *[""] * (count - len(self.cells))]
+        return [
+            _padded(terminal.cut(text, width), width, right=self.right)
+            for text in (self.head, *cells)
+        ]
 
 
-def fitted(columns: Mapping[str, str], rows: Sequence[Row], console: Console) -> Table:
-    """As much of `made` as has room in a line."""
-    table, shown = made(columns, rows), dict(columns)
-    unbounded = console.options.update(max_width=10_000)
-    for key in LESS_NEEDED:
-        if console.measure(table, options=unbounded).maximum <= console.width:
+class Bars(Column):
+    """Takes the room that the others leave. `draw` makes a row's bar, for a width."""
+
+    MIN, MAX = 10, 40
+
+    def __init__(self, draw: Sequence[Callable[[int], str]], *, rank: int = 0) -> None:
+        super().__init__("", [" " * self.MIN] * len(draw), rank=rank)
+        self._draw = draw
+
+    def lines(self, width: int, count: int) -> list[str]:
+        self.cells = [draw(width) for draw in self._draw]
+        return super().lines(width, count)
+
+
+def print_table(columns: Sequence[Column], *, below: int = 0) -> None:
+    """On stdout, as wide as it is."""
+    for line in made(columns, terminal.width(), below=below):
+        terminal.say(line)
+
+
+def made(columns: Sequence[Column], room: int | None, *, below: int = 0) -> Iterator[str]:
+    """Lines, without columns in which nothing stands.
+
+    room   columns of the terminal; None: as many as are needed
+    below  rows under a rule
+    """
+    shown = _fitted(columns, room)
+    widths = _widths(shown, room)
+    count = max(len(column.cells) for column in shown)
+    lines = [column.lines(width, count) for column, width in zip(shown, widths, strict=True)]
+    for number, cells in enumerate(zip(*lines, strict=True)):
+        if below and number == count - below + 1:
+            yield ("─" if terminal.draws() else "-") * _total(widths)
+        line = GAP.join(cells).rstrip()
+        yield line if number else click.style(line, bold=True)
+
+
+def _fitted(columns: Sequence[Column], room: int | None) -> list[Column]:
+    """Without as many of the less needed as there is no room for."""
+    shown = [column for column in columns if not column.empty]
+    while room is not None and _total([column.least for column in shown]) > room:
+        worst = max(shown, key=lambda column: column.rank)
+        if worst.rank == 0:
             break
-        shown = {head: of for head, of in shown.items() if of != key}
-        table = made(shown, rows)
-    return table
+        shown.remove(worst)
+    return shown
 
 
-def made(columns: Mapping[str, str], rows: Sequence[Row]) -> Table:
-    """Heading -> key of the row. A column in which nothing stands is left out."""
-    from rich.table import Table
+def _widths(columns: Sequence[Column], room: int | None) -> list[int]:
+    widths = [column.least for column in columns]
+    spare = 10_000 if room is None else room - _total(widths)
+    for i, column in enumerate(columns):
+        if isinstance(column, Bars):
+            widths[i] += max(0, min(spare, Bars.MAX - widths[i]))
+    if spare < 0:
+        # Nothing is left to leave out: the widest is cut.
+        widest = widths.index(max(widths))
+        widths[widest] = max(4, widths[widest] + spare)
+    return widths
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    shown = {
-        head: key for head, key in columns.items() if any(row[key] is not None for row in rows)
-    }
-    for head, key in shown.items():
-        number = any(isinstance(row[key], int | float) for row in rows)
-        table.add_column(head, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell(key, row[key]) for key in shown.values()))
-    return table
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    space = " " * (width - terminal.columns(text))
+    return space + text if right else text + space
+
+
+def words(head: str, rows: Sequence[Row], key: str, *, rank: int = 0) -> Column:
+    return Column(head, (cell(key, row.get(key)) for row in rows), rank=rank)
+
+
+def numbers(head: str, rows: Sequence[Row], key: str, *, rank: int = 0) -> Column:
+    """Each to what a meter can know."""
+    return Column(head, (cell(key, row.get(key)) for row in rows), rank=rank, right=True)
+
+
+def amounts(
+    head: str,
+    rows: Sequence[Row],
+    key: str,
+    *,
+    per: float = 1.0,
+    digits: int = 0,
+    rank: int = 0,
+) -> Column:
+    """All with the same number of digits after the point; the last row is their sum.
+
+    per     of how many is one
+    digits  as many as three figures of the largest need, but not fewer than these
+    """
+    values = [None if row.get(key) is None else row[key] / per for row in rows]
+    largest = max((abs(value) for value in values[:-1] if value is not None), default=0.0)
+    needed = 2 - math.floor(math.log10(largest)) if largest > 0 else 0
+    digits = min(max(digits, needed), 9)
+    texts = ("" if value is None else f"{value:.{digits}f}" for value in values)
+    return Column(head, texts, rank=rank, right=True)
+
+
+def distinct(head: str, rows: Sequence[Row], key: str, *, rank: int) -> Column:
+    """Empty if it says the same in each row that says anything."""
+    if len({row[key] for row in rows if key in row}) <= 1:
+        return Column(head, [])
+    return words(head, rows, key, rank=rank)
 
 
 def cell(key: str, value: object) -> str:
     """One value for people: instants in local time, numbers to what a meter can know."""
     if value is None:
         return ""
-    if isinstance(value, str) and key in {"at", "accepted_at"}:
+    if isinstance(value, str) and key in {"at", "accepted_at", "ended_at"}:
         return datetime.fromisoformat(value).astimezone().strftime("%m-%d %H:%M:%S")
     if isinstance(value, float):
         return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
-    return str(value)
+    return terminal.harmless(str(value))

@@ -237,7 +237,7 @@ def test_the_log(config: Path) -> None:
     wattnap("ask", "x", "--model", "other", config=config)
     requests = told(wattnap("requests", "--limit", "2", "--json", config=config))["requests"]
     refused, done = requests
-    energy = told(wattnap("energy", "--json", config=config))
+    energy = told(wattnap("energy", "--by", "depth", "--json", config=config))
     by_day = told(wattnap("energy", "--by", "day", "--json", config=config))
     wakes = told(wattnap("wakes", "--json", config=config))["wakes"]
 
@@ -255,7 +255,7 @@ def test_requests_can_be_chosen(config: Path) -> None:
     everything = told(wattnap("requests", "--since", "1h", "--json", config=config))
     refused = told(wattnap("requests", "--state", "refused", "--json", config=config))
     future = told(wattnap("requests", "--since", "2100-01-01", "--json", config=config))
-    wrong = wattnap("requests", "--since", "yesterday", config=config)
+    wrong = wattnap("requests", "--since", "long ago", config=config)
 
     assert everything["requests"]
     assert {row["state"] for row in refused["requests"]} == {"refused"}
