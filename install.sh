@@ -317,8 +317,10 @@ install_engine() {
     begin engine "installing $engine_version for $engine_name ($download_gib GB to download; minutes)"
     try "$python" -m venv "$engine_home"
     trap 'explain_engine $?' EXIT
-    pip "$engine_home" install --no-deps --require-hashes -r "$wanted"
+    # Compiled afterwards, by all cores: nobody who starts it later may write there.
+    pip "$engine_home" install --no-deps --require-hashes --no-compile -r "$wanted"
     trap - EXIT
+    run "$engine_python" -m compileall -q -j 0 "$engine_home/lib" >>"$log" 2>&1 || : # templates
     for library in $libraries; do # soname:package
         bring_library "${library%:*}" "${library#*:}"
     done

@@ -95,7 +95,7 @@ class Engine(Section, frozen=True):
     device             "auto", "cpu" or "cuda"
     max_model_len      longest prompt plus answer, in tokens; 0: the model's own
     kv_cache_mib       memory for the KV cache; 0: the engine measures what is free; "auto": so it
-                       does, but a fixed amount where CPU and GPU share memory (docs/jetson.md)
+                       does on a GPU with memory of its own, else a fixed amount (docs/jetson.md)
     max_running        requests served at once; more wait; "auto": 64, with shared memory 4
     enforce_eager      true: no compilation and no graphs; starts faster, serves slower;
                        "auto": false, with shared memory true

@@ -56,7 +56,8 @@ def settings(engine: Engine, machine: Machine, weights_bytes: int) -> Settings:
     kv, running, eager = engine.kv_cache_mib, engine.max_running, engine.enforce_eager
     if kv == "auto":
         total = machine.memory.total_bytes
-        kv_bytes = unified_kv_bytes(total, weights_bytes) if unified and total else None
+        shared = unified or _on_cpu(engine, machine)
+        kv_bytes = shared_kv_bytes(total, weights_bytes) if shared and total else None
     else:
         kv_bytes = kv * MIB or None
     if running == "auto":
@@ -69,7 +70,12 @@ def settings(engine: Engine, machine: Machine, weights_bytes: int) -> Settings:
     )
 
 
-def unified_kv_bytes(total_bytes: int, weights_bytes: int) -> int:
+def _on_cpu(engine: Engine, machine: Machine) -> bool:
+    """There vLLM would want 0.92 of all memory to be free, and start a second time with less."""
+    return engine.device == "cpu" or (engine.device == "auto" and not machine.gpus)
+
+
+def shared_kv_bytes(total_bytes: int, weights_bytes: int) -> int:
     """A quarter of what weights and all else leave, between 128 MiB and 4 GiB.
 
     A model of unknown size counts as a quarter of the memory.

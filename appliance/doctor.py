@@ -95,7 +95,7 @@ def gather(
         settings=settings(config.engine, found, model),
         lacks=_lacks(config, install),
         install=install,
-        other_python=_other_python(Path(sys.prefix).parent),
+        other_python=_other_python(Path(sys.prefix)),
         needed_driver=_needed_driver(install),
         account=account,
         forbidden=forbidden(found, account, root),
@@ -142,9 +142,10 @@ async def _asked(python: Path) -> Install:
         return await Versions().find(python)
 
 
-def _other_python(home: Path) -> str:
-    """Where `install.sh` puts an engine, if `home` is the folder that it made."""
-    return next((str(path) for path in sorted(home.glob("engine/*/bin/python"))), "")
+def _other_python(venv: Path) -> str:
+    """Where `install.sh` puts an engine, if `venv` is where it put us: one or two folders up."""
+    found = (path for home in venv.parents[:2] for path in sorted(home.glob("engine/*/bin/python")))
+    return next((str(path) for path in found), "")
 
 
 def _needed_driver(install: Install | str) -> str:

@@ -234,6 +234,7 @@ build_daemon() {
 
 build_engine() {
     if [ -z "${WATTNAP_ENGINE_PYTHON:-}" ]; then
+        bring_compiler
         install_engine
     elif ! stamped "$engine_home" "$engine_python"; then
         # A program, not a link: a virtual environment is known by where its Python is called.
@@ -245,6 +246,19 @@ END
         chmod +x "$engine_home/bin/python"
         stamp "$engine_home" "$engine_python"
     fi
+}
+
+# vLLM compiles on the machine that it runs on: Triton for a GPU, Inductor for a CPU. Without
+# a compiler its start does not fail, it hangs (0.32, on a CPU).
+bring_compiler() {
+    headers='import os, sysconfig, sys
+sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+    if command -v g++ >/dev/null && "$python" -c "$headers"; then
+        return
+    fi
+    begin compiler 'installing the compiler that vLLM needs'
+    get_packages g++ "$("$python" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')"
+    end
 }
 
 bring_broker() { # Mosquitto on this machine, with the settings that docs/mqtt.md recommends

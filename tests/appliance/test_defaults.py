@@ -16,7 +16,7 @@ from appliance.defaults import (
     KV_MOST_BYTES,
     MIB,
     settings,
-    unified_kv_bytes,
+    shared_kv_bytes,
     weights_bytes,
 )
 from drivers.probe import probe
@@ -29,6 +29,18 @@ def test_a_desktop(tmp_path: Path) -> None:
 
     assert (found.kv_cache_bytes, found.max_running, found.enforce_eager) == (None, 64, False)
     assert found.without == {}
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_without_a_gpu(tmp_path: Path, device: Literal["cpu", "auto"]) -> None:
+    """A fixed cache, of memory that others use, too; all else as on a desktop."""
+    tree = DESKTOP if device == "cpu" else {"proc/meminfo": "MemTotal: 16777216 kB\n"}
+    machine = probe(write(tmp_path, tree))
+    found = settings(Engine(device=device), machine, 2 * GIB)
+
+    assert machine.memory.total_bytes > 0
+    assert found.kv_cache_bytes == shared_kv_bytes(machine.memory.total_bytes, 2 * GIB)
+    assert (found.max_running, found.enforce_eager, found.without) == (64, False, {})
 
 
 @pytest.mark.parametrize(
@@ -76,7 +88,7 @@ def test_level_1_gains_nothing_there(tmp_path: Path) -> None:
 @given(total=st.integers(1, 256 * GIB), weights=st.integers(0, 256 * GIB))
 def test_the_cache_has_bounds(total: int, weights: int) -> None:
     """Whatever a board says of itself."""
-    assert KV_LEAST_BYTES <= unified_kv_bytes(total, weights) <= KV_MOST_BYTES
+    assert KV_LEAST_BYTES <= shared_kv_bytes(total, weights) <= KV_MOST_BYTES
 
 
 def test_weights(tmp_path: Path) -> None:
