@@ -225,7 +225,7 @@ def _place(names: tuple[str, ...], key: tuple[str, ...]) -> list[tuple[int, str]
 def _notes(spent: Spent) -> list[str]:
     notes = _vague(spent.bill.vague)
     whole_j, lost_j = spent.bill.energy_j or 0.0, spent.by_line.get("unattributed_j", 0.0)
-    if lost_j > UNATTRIBUTED * whole_j:
+    if whole_j > 0 and lost_j > UNATTRIBUTED * whole_j:
         notes.append(
             f"{lost_j / whole_j:.0%} of the joules are in no line for sure: while they were"
             " drawn, the floor was not known yet"

@@ -14,6 +14,7 @@ from appliance.commands import terminal
 Row = Mapping[str, Any]  # of a view; a value is text, a number or None
 
 GAP = "  "
+NARROWEST = 4
 
 
 class Column:
@@ -100,10 +101,10 @@ def _widths(columns: Sequence[Column], room: int | None) -> list[int]:
     for i, column in enumerate(columns):
         if isinstance(column, Bars):
             widths[i] += max(0, min(spare, Bars.MAX - widths[i]))
-    if spare < 0:
-        # Nothing is left to leave out: the widest is cut.
-        widest = widths.index(max(widths))
-        widths[widest] = max(4, widths[widest] + spare)
+    # Nothing is left to leave out: the widest are cut.
+    while spare < 0 and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+        spare += 1
     return widths
 
 
@@ -137,14 +138,20 @@ def amounts(
     """All with the same number of digits after the point; the last row is their sum.
 
     per     of how many is one
-    digits  as many as three figures of the largest need, but not fewer than these
+    digits  as many as three figures of the largest need, and two more if the smallest
+            would be nothing without them; but not fewer than these
     """
     values = [None if row.get(key) is None else row[key] / per for row in rows]
-    largest = max((abs(value) for value in values[:-1] if value is not None), default=0.0)
-    needed = 2 - math.floor(math.log10(largest)) if largest > 0 else 0
-    digits = min(max(digits, needed), 9)
+    sizes = [abs(value) for value in values[:-1] if value]
+    if sizes:
+        three, one = 2 - _magnitude(max(sizes)), -_magnitude(min(sizes))
+        digits = min(max(digits, three, min(one, three + 2)), 9)
     texts = ("" if value is None else f"{value:.{digits}f}" for value in values)
     return Column(head, texts, rank=rank, right=True)
+
+
+def _magnitude(value: float) -> int:
+    return math.floor(math.log10(value))
 
 
 def distinct(head: str, rows: Sequence[Row], key: str, *, rank: int) -> Column:

@@ -34,10 +34,11 @@ def coloured() -> bool:
 
 def say(line: str = "", *, err: bool = False) -> None:
     """Print it; what the place has no letters for is a question mark, never an error."""
-    stream = sys.stderr if err else sys.stdout
+    encoding = _encoding(sys.stderr if err else sys.stdout)
     if not draws():
         line = line.translate(PLAIN)
-    encoding = _encoding(stream)
+        # Python takes a locale like "C" for UTF-8 (PEP 540); what it stands for is not known.
+        encoding = "ascii" if encoding.startswith("utf") else encoding
     line = line.encode(encoding, "replace").decode(encoding)
     click.echo(line, err=err, color=None if coloured() else False)
 
