@@ -59,17 +59,21 @@ def print_json(value: object) -> None:
 
 def print_csv(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """A line of headings and one for each row, in UTF-8 whatever the terminal's encoding is."""
-    click.echo(csv_text(names, rows, head=True).encode(), nl=False)
+    click.echo(csv_lines([names, *([row[name] for name in names] for row in rows)]), nl=False)
 
 
-def csv_text(names: Sequence[str], rows: Iterable[Mapping[str, object]], *, head: bool) -> str:
+def csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
     """As RFC 4180 has it, but with the line ends of Unix. None is an empty cell."""
     import csv
     import io
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    if head:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def json_lines(names: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """An object on each line."""
+    import msgspec
+
+    return msgspec.json.Encoder().encode_lines(dict(zip(names, row, strict=True)) for row in rows)
