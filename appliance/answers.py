@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -21,16 +21,15 @@ class Timing(Struct, frozen=True, kw_only=True):
 
 
 class EnergyShare(Struct, frozen=True, kw_only=True):
-    """Joules, as far as is known when the answer leaves. None: not measured.
+    """Joules, as far as is known when the answer leaves. None: not measured, or not yet.
 
-    marginal_j  its share of what ran, above the idle floor
-    wake_j      of the wake that it waited for; 0 where it was awake
+    marginal_j  what it has drawn above the idle floor
+    wake_j      its part of the wake that began this awake period, if nobody else comes
     """
 
     marginal_j: float | None
     wake_j: float | None
     source: str | None
-    quality: Literal["good", "low"] | None = None
     final: bool = False
 
 

@@ -20,8 +20,9 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import ledger, notify, state_dir
+from appliance import ledger, notify, rollup, state_dir
 from appliance.attempt import Attempts
+from appliance.attribution import Sight
 from appliance.bake import Bake
 from appliance.books import Books
 from appliance.building import build_engine, build_hours, engine_settings
@@ -37,15 +38,17 @@ from appliance.housekeeping import Housekeeping
 from appliance.intake import Intake
 from appliance.journal import Journal
 from appliance.ladder import Rungs
+from appliance.learned import Learned
 from appliance.lifecycle import Closed
+from appliance.meter_reader import MeterReader
 from appliance.metering import build_meters, plugs
 from appliance.moves import Moves
-from appliance.notices import ApplianceChanged, Notices
+from appliance.notices import ApplianceChanged, EnergyBooked, Notices
 from appliance.roster import Roster
 from appliance.store import Store
 from appliance.supervisor import Supervisor
 from drivers.meters import Meters
-from drivers.protocols import Engine, Meter
+from drivers.protocols import Engine
 from policies.always_on import AlwaysOn
 from policies.fixed import Fixed
 from policies.ladder import Depth, Policy
@@ -66,6 +69,7 @@ class Appliance:
     bake: Bake
     hours: GoodHours
     supervisor: Supervisor
+    reader: MeterReader
     store: Store
     clock: Clock
 
@@ -88,7 +92,7 @@ async def serve(config: Config, *, fake: bool = False, engine: Engine | None = N
     clock = SystemClock()
     engine, meters = engine or build_engine(config, fake=fake), build_meters(config)
     async with (
-        running(config, engine, meters.billing if meters else None, clock) as appliance,
+        running(config, engine, meters, clock) as appliance,
         asyncio.TaskGroup() as doors,
     ):
         tasks = await _open_doors(config, appliance, doors)
@@ -120,20 +124,20 @@ async def _stop_if_damaged(store: Store, stop: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def running(
-    config: Config, engine: Engine, meter: Meter | None, clock: Clock
+    config: Config, engine: Engine, meters: Meters | None, clock: Clock
 ) -> AsyncIterator[Appliance]:
     """Everything but the doors, until the context is left; then all is stopped and committed.
 
     Raises InUse if another daemon has the state directory.
     """
     with state_dir.held(Path(config.state_dir)):
-        async with _running(config, engine, meter, clock) as appliance:
+        async with _running(config, engine, meters, clock) as appliance:
             yield appliance
 
 
 @asynccontextmanager
 async def _running(
-    config: Config, engine: Engine, meter: Meter | None, clock: Clock
+    config: Config, engine: Engine, meters: Meters | None, clock: Clock
 ) -> AsyncIterator[Appliance]:
     alias, notices = config.engine.alias, Notices()
     store = Store(config.database)
@@ -142,7 +146,8 @@ async def _running(
         rungs = Rungs(engine, await store.read(partial(ledger.last_wakes_s, engine=alias)))
         journal = Journal(store, clock)
         roster = Roster(engine_settings(config).max_running)
-        books = Books(meter, clock, engine=alias, device=meter.device if meter else "unmeasured")
+        books = await _open_books(alias, meters, store, clock)
+        reader = MeterReader(meters, books, journal, clock, lambda: notices.tell(EnergyBooked()))
         attempts = Attempts(alias=alias, journal=journal, notices=notices, clock=clock, books=books)
         for seconds in await store.read(partial(ledger.latest_service_s, engine=alias)):
             attempts.service_s.add(seconds)
@@ -185,6 +190,7 @@ async def _running(
             store=store,
             supervisor=supervisor,
             errands=errands,
+            reader=reader,
             journal=journal,
             notices=notices,
             clock=clock,
@@ -205,14 +211,17 @@ async def _running(
         )
         housekeeping = Housekeeping(
             store=store,
-            supervisor=supervisor,
+            reader=reader,
             clock=clock,
             keep_answers_s=config.inbox.keep_answers_s,
             keep_ids_s=config.inbox.keep_ids_s,
+            keep_requests_s=config.ledger.keep_requests_s,
+            keep_hours_s=config.ledger.keep_hours_s,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(journal.run(), name="journal")
             tasks.create_task(supervisor.run(await intake.recover()), name="supervisor")
+            reading = tasks.create_task(reader.run(), name="meters")
             others = [
                 tasks.create_task(housekeeping.run(), name="housekeeping"),
                 tasks.create_task(bake.run(), name="bake"),
@@ -220,15 +229,34 @@ async def _running(
             ]
             await supervisor.started.wait()
             try:
-                yield Appliance(intake, bake, hours, supervisor, store, clock)
+                yield Appliance(intake, bake, hours, supervisor, reader, store, clock)
             finally:
                 supervisor.post(Closed())
                 await supervisor.stopped.wait()
                 for task in others:
                     task.cancel()
+                reader.close()
+                await asyncio.wait((reading,))
                 journal.close()
     finally:
         await store.close()
+
+
+async def _open_books(alias: str, meters: Meters | None, store: Store, clock: Clock) -> Books:
+    """With what an earlier daemon has learned about this machine."""
+    await store.write(rollup.give_up)
+    if meters is None:
+        return Books(clock, engine=alias)
+    meter = meters.billing
+    kept = await store.read(partial(ledger.learned, engine=alias, device=meter.device))
+    return Books(
+        clock,
+        engine=alias,
+        device=meter.device,
+        source=meter.source,
+        sight=Sight(meter.window_s),
+        learned=Learned.of(kept, meter.idle_w),
+    )
 
 
 async def _open_doors(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 
 from sqlite_utils import Database
@@ -23,20 +22,13 @@ from appliance.journal import Journal
 from appliance.notices import Notices, OutboxReady, Part, Progress
 from appliance.roster import Entry
 from appliance.serving import Served, serve
+from appliance.timeline import Share
 from drivers.protocols import Engine
 
 SERVED = 100
 """Answers of which is known how long the next one will take."""
 READER_STUCK_S = 60.0
 """A caller that reads nothing for this long is not served any further."""
-
-
-@dataclass(frozen=True, slots=True)
-class LastWake:
-    """The latest climb. `woke_s` is on the boot clock; `energy_j` what it cost."""
-
-    woke_s: float = 0.0
-    energy_j: float | None = None
 
 
 class Attempts:
@@ -53,7 +45,7 @@ class Attempts:
         self._journal, self._notices = journal, notices
         self._clock, self._books = clock, books
 
-    async def run(self, entry: Entry, engine: Engine, wake: LastWake) -> None:
+    async def run(self, entry: Entry, engine: Engine) -> None:
         """Serve it to an outcome. Its entry stays in the roster until the caller removes it.
 
         Raises AttemptFailed or DriverError: then it has no outcome yet.
@@ -61,7 +53,8 @@ class Attempts:
         entry.started_s, entry.started_at = self._clock.now(), iso(self._clock.utc())
         self.tell(entry, "running")
         assert entry.body is not None
-        share = self._books.begin()
+        run = self._books.begin(entry.share)
+        entry.share = run.share
         served: Served | None = None
         error: ApplianceError | None = None
         try:
@@ -79,14 +72,24 @@ class Attempts:
         except TimeoutError:
             error = Cancelled()
         finally:
-            energy = self._books.end(share, wake_j=self._wake_j(entry, wake))
+            if served is not None:
+                run.first_s = served.first_token_s
+                if served.usage is not None:
+                    run.prompt_tokens = served.usage.prompt_tokens
+                    run.completion_tokens = served.usage.completion_tokens
+            self._books.end(run)
         if served is not None:
             self.service_s.add(self._clock.now() - entry.started_s)
-        self._end(entry, served, error, energy, wake)
+        energy = EnergyShare(
+            marginal_j=self._books.guess_j(run),
+            wake_j=self._books.guess_wake_j(run.share),
+            source=self._books.source,
+        )
+        self._end(entry, served, error, energy)
 
-    def fail(self, entry: Entry, error: ApplianceError, wake: LastWake) -> None:
+    def fail(self, entry: Entry, error: ApplianceError) -> None:
         """End it with `error`."""
-        self._end(entry, None, error, None, wake)
+        self._end(entry, None, error, None)
 
     def tell(
         self,
@@ -125,20 +128,16 @@ class Attempts:
 
         return tell
 
-    def _wake_j(self, entry: Entry, wake: LastWake) -> float | None:
-        return wake.energy_j if entry.accepted_s < wake.woke_s else 0.0
-
     def _end(
         self,
         entry: Entry,
         served: Served | None,
         error: ApplianceError | None,
         energy: EnergyShare | None,
-        wake: LastWake,
     ) -> None:
         """Commit the outcome; whoever waits learns of it."""
         entry.ended, entry.body = True, None  # who still holds the entry need not hold that
-        row = self._line(entry, served, error, energy, wake)
+        row = self._line(entry, served, error, energy)
         if served is not None and energy is not None:
             payload = answers.answer(
                 entry.id,
@@ -158,14 +157,16 @@ class Attempts:
             payload = answers.failure(entry.id, error)
         if entry.events is not None:
             entry.events.put(error or payload)
+        if entry.share is not None:
+            self._books.write(entry.share)
         if (seq := entry.seq) is None:
-            self._journal.put(partial(ledger.add, row=row), may_be_lost=True)
+            self._journal.put(partial(_add, row=row, share=entry.share), may_be_lost=True)
             return
 
         def commit(db: Database) -> bool:
             if not inbox.finish(db, seq, answer=payload, code=row.error, at=row.ended_at):
                 return False
-            ledger.add(db, row)
+            _add(db, row, entry.share)
             return True
 
         def committed(first: bool) -> None:
@@ -181,13 +182,13 @@ class Attempts:
         served: Served | None,
         error: ApplianceError | None,
         energy: EnergyShare | None,
-        wake: LastWake,
     ) -> ledger.RequestLine:
         door, client, id = entry.key
         began_s = entry.accepted_s
         started = entry.started_s
         usage = served.usage if served else None
         first_s = served.first_token_s if served else None
+        period = entry.share.period if entry.share else None
         return ledger.RequestLine(
             request=entry.seq,
             id=id,
@@ -203,7 +204,7 @@ class Attempts:
             started_at=entry.started_at,
             ended_at=iso(self._clock.utc()),
             queued_s=None if started is None else started - began_s,
-            wake_s=None if started is None else max(0.0, wake.woke_s - began_s),
+            wake_s=None if started is None else max(0.0, self._books.woke_s - began_s),
             ttft_s=None if first_s is None else first_s - began_s,
             total_s=self._clock.now() - began_s,
             prompt_tokens=usage.prompt_tokens if usage else None,
@@ -212,6 +213,12 @@ class Attempts:
             marginal_j=energy.marginal_j if energy else None,
             wake_j=energy.wake_j if energy else None,
             energy_source=energy.source if energy else None,
-            quality=energy.quality if energy else None,
-            period=self._books.period if started is not None else None,
+            quality="low" if energy and energy.marginal_j is not None else None,
+            period=period.id if period else None,
         )
+
+
+def _add(db: Database, row: ledger.RequestLine, share: Share | None) -> None:
+    seq = ledger.add(db, row)
+    if share is not None:
+        share.row = seq  # the books complete it

@@ -22,6 +22,7 @@ from appliance.errand import Errand, Errands, LeftOff
 from appliance.errors import StorageFailed
 from appliance.journal import Journal
 from appliance.ledger import Baked
+from appliance.meter_reader import MeterReader
 from appliance.notices import ApplianceChanged, Baking, Notices
 from appliance.store import Store
 from appliance.supervisor import Supervisor
@@ -60,6 +61,7 @@ class Bake:
         store: Store,
         supervisor: Supervisor,
         errands: Errands,
+        reader: MeterReader,
         journal: Journal,
         notices: Notices,
         clock: Clock,
@@ -67,7 +69,7 @@ class Bake:
         self.state: dict[str, Any] | None = None  # JSON, docs/socket.md
         self._engine, self._alias = engine, alias
         self._store, self._journal = store, journal
-        self._supervisor, self._errands = supervisor, errands
+        self._supervisor, self._errands, self._reader = supervisor, errands, reader
         self._notices, self._clock = notices, clock
         self._wishes: Queue[Wish] = Queue()
         self._told: Baking | None = None  # while one goes on: where it is
@@ -146,6 +148,7 @@ class Bake:
             error=error,
             missing=missing or None,
         )
+        await self._reader.catch_up()  # of its moves, too, the joules are to be known
         self._conclude(await self._journal.put(partial(ledger.add_bake, row=row)))
 
     async def _walk(self, errand: Errand) -> str:

@@ -1,210 +1,292 @@
-"""Books every joule that the meter counts to what the engine was doing.
+"""Books every joule that the meter counts to what it went into.
 
-The meter is read when something changes: a request begins or ends, the engine
-moves, an hour is over. Between two readings the energy belongs to one line and,
-while requests run, to those that ran, in equal shares of the time. Nothing is
-polled. What was not measured is None, never 0.
+Told by the engine's mover and its requests what goes on, and by the reader what the
+meter says. Between two looks lies an interval; it is settled once all requests in it
+have ended, because only then their tokens are known, or when it has waited long enough.
+How it is shared is `appliance.attribution`'s, what to expect `appliance.learned`'s.
+
+Nothing here waits, reads a meter or writes a file. Σ lines = meter, always.
 """
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+import math
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
-from appliance.answers import EnergyShare
-from appliance.clock import Clock, iso
-from appliance.ledger import Line, Spent, word
-from drivers.errors import DriverError
-from drivers.protocols import Meter, Sample
+from appliance.attribution import Sight
+from appliance.clock import Clock, hour_of, iso
+from appliance.entries import Entries
+from appliance.learned import Learned
+from appliance.ledger import Ended, Line
+from appliance.settlement import Interval, Settlement
+from appliance.timeline import Period, Run, Share, Stretch, Timeline
+from drivers.protocols import Sample
 from policies.ladder import Depth
 
-log = logging.getLogger(__name__)
-
+SILENCE_S = 900.0
+"""What a meter counted is not waited for any longer: it is not measured."""
+LONG_S = 3600.0
+"""An awake period that lasts longer is settled by the hour."""
 SHORT_S = 1.0
-"""Windows shorter than this say little: NVML's power reading is a 1 s mean or worse
+"""Requests shorter than this say little: NVML's power reading is a 1 s mean or worse
 (Yang, Adamek & Armour, "Part-time power measurements", SC'24)."""
-
-
-@dataclass(slots=True, eq=False)
-class Share:
-    """One request's part, while it runs."""
-
-    seconds: float = 0.0
-    energy_j: float | None = 0.0
-    floor_j: float = 0.0
-    floor_known: bool = True
-
-
-@dataclass(slots=True)
-class _Open:
-    """The row that is being filled."""
-
-    line: Line
-    depth: Depth
-    started_at: str
-    started_s: float
-    energy_j: float | None = 0.0
+AHEAD_S = 0.05
+"""A stamp may seem to lie so far in the future: two clocks are read one after the other."""
 
 
 class Books:
-    """One engine's books. `turn` when it moves; `begin` and `end` around each request.
+    """One engine's books.
 
-    period  the awake period: when its wake began, in milliseconds since 1970
+    stirred  called when what it does has changed, for the meter to be looked at; with True
+             if it is another line or depth, with False if requests began or ended
     """
 
-    def __init__(self, meter: Meter | None, clock: Clock, *, engine: str, device: str) -> None:
-        self.engine, self.device = engine, device
-        self._meter, self._clock = meter, clock
-        self._idle_w = meter.idle_w if meter else None
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        engine: str,
+        device: str = "unmeasured",
+        source: str | None = None,
+        sight: Sight | None = None,
+        learned: Learned | None = None,
+    ) -> None:
+        """`source`: of the meter that bills; None: there is none."""
+        self.engine, self.device, self.source = engine, device, source
+        self.learned = learned or Learned()
+        self.stirred: Callable[[bool], None] = lambda _: None
+        self._clock = clock
+        self._sight = sight or Sight()
+        self._timeline = Timeline.begun(self._sight, clock.now())
+        self._period: Period | None = None
+        self._leaving: deque[Period] = deque()
         self._last: Sample | None = None
-        self._last_s = clock.now()
-        self._shares: set[Share] = set()
-        self._rows: list[Spent] = []
-        self._opened = False
-        self.period: int | None = None
-        self._open = _Open("idle", Depth.OFF, iso(clock.utc()), self._last_s)
-        if not self._must_let_go("idle", Depth.OFF):
-            self._sample()
+        self._shift_s = 0.0
+        self._booked_s = self._settled_s = clock.now()
+        self._pending: deque[Interval] = deque()
+        self._settlement = Settlement(self._sight, self.learned, self._blank())
+
+    # What goes on. None of these waits.
+
+    @property
+    def doing(self) -> Stretch:
+        return self._timeline.doing
 
     @property
     def depth(self) -> Depth:
         """Where the books have the engine."""
-        return self._open.depth
+        return self.doing.depth
 
     @property
-    def source(self) -> str | None:
-        return self._meter.source if self._meter else None
+    def woke_s(self) -> float:
+        """When the latest wake ended, on the boot clock."""
+        wake = self._period.wake if self._period else None
+        return 0.0 if wake is None or wake.end_s == math.inf else wake.end_s
 
-    def rows(self) -> list[Spent]:
-        """Rows that are complete; each is handed out once."""
-        rows, self._rows = self._rows, []
-        return rows
+    @property
+    def late_s(self) -> float:
+        """So long after something, a look shows all of it."""
+        return self._sight.window_s
 
-    def turn(self, line: Line, depth: Depth) -> float | None:
-        """From here on joules belong to (line, depth). Joules of the row that this closes."""
-        self.read()
-        now = self._clock.now()
-        closed = self._open
-        if line == "waking":
-            self.period = int(1000 * self._clock.utc().timestamp())
-        if now > closed.started_s:
-            self._rows.append(
-                Spent(
-                    engine=self.engine,
-                    device=self.device,
-                    line=closed.line,
-                    depth=word(closed.depth),
-                    started_at=closed.started_at,
-                    ended_at=iso(self._clock.utc()),
-                    seconds=now - closed.started_s,
-                    energy_j=closed.energy_j,
-                    source=self.source if closed.energy_j is not None else None,
-                )
-            )
-        if closed.line == "idle" and closed.depth is Depth.AWAKE:
-            self._learn_floor(closed, now)
-        self._open = _Open(line, depth, iso(self._clock.utc()), now)
-        if self._must_let_go(line, depth):
-            self._close_meter()
-        elif self._last is None:
-            self._sample()
-        return closed.energy_j
-
-    def begin(self) -> Share:
-        """A request starts to run."""
-        if self._open.line != "request":
-            self.turn("request", Depth.AWAKE)
+    def turn(self, line: Line, depth: Depth) -> Stretch:
+        """From here on the engine does that."""
+        now_s, going_on = self._clock.now(), self._period
+        if line == "idle" and depth is Depth.AWAKE:
+            period = going_on
         else:
-            self.read()
-        share = Share()
-        self._shares.add(share)
-        return share
+            if going_on is not None and going_on.end_s == math.inf:
+                going_on.end_s = now_s
+                self._leaving.append(going_on)
+            period = self._begin_period(now_s) if line == "waking" else None
+        self._period = period or going_on
+        stretch = self._timeline.turn(line, depth, now_s, period)
+        if line == "waking" and period is not None:
+            period.wake = stretch
+        self._stir(turned=True)
+        return stretch
 
-    def end(self, share: Share, *, wake_j: float | None) -> EnergyShare:
-        """It has ended. What it cost, as far as is known now."""
-        self.read()
-        self._shares.discard(share)
-        if not self._shares and self._open.line == "request":
-            self.turn("idle", Depth.AWAKE)
-        if share.energy_j is None or self._meter is None:
-            return EnergyShare(marginal_j=None, wake_j=wake_j, source=self.source)
-        good = share.seconds >= SHORT_S and share.floor_known and self.source != "estimate"
-        return EnergyShare(
-            marginal_j=share.energy_j - share.floor_j,
-            wake_j=wake_j,
-            source=self.source,
-            quality="good" if good else "low",
-        )
+    def begin(self, so_far: Share | None = None) -> Run:
+        """A request begins to run; again, if it has a share already."""
+        shared = so_far or Share()
+        if self._period is not None and shared.period is not self._period:
+            shared.period = self._period
+            self._period.requests += 1
+        was_busy = self.doing.busy
+        run = self._timeline.begin(shared, self._clock.now())
+        if not was_busy:
+            self._stir(turned=False)
+        return run
 
-    def read(self) -> None:
-        """Read the meter, and book what it has counted since it was read before."""
-        now = self._clock.now()
-        delta_j = self._delta_j()
-        elapsed_s, self._last_s = now - self._last_s, now
-        if self._open.energy_j is not None:
-            self._open.energy_j = None if delta_j is None else self._open.energy_j + delta_j
-        for share in self._shares:
-            count = len(self._shares)
-            share.seconds += elapsed_s
-            if delta_j is None or share.energy_j is None:
-                share.energy_j = None
-                continue
-            share.energy_j += delta_j / count
-            share.floor_known &= self._idle_w is not None
-            share.floor_j += (self._idle_w or 0.0) * elapsed_s / count
+    def end(self, run: Run) -> None:
+        """Its attempt has ended. Its tokens are on it, if the engine has told them."""
+        self._timeline.end(run, self._clock.now())
+        if run.completion_tokens is not None:
+            self.learned.see_pace(run.end_s - run.start_s, run.completion_tokens)
+        if not self.doing.busy:
+            self._stir(turned=False)
+
+    def write(self, shared: Share) -> None:
+        """Its request has its outcome; its row is on its way to the ledger."""
+        shared.written = True
+        if not shared.running:
+            self._close_share(shared)
+
+    def guess_j(self, run: Run) -> float | None:
+        """What it has drawn above the floor, by what is known as it ends."""
+        if self.source is None:
+            return None
+        tokens_j = self.learned.tokens.joules()
+        if tokens_j and run.prompt_tokens is not None and run.completion_tokens is not None:
+            return tokens_j[0] * run.prompt_tokens + tokens_j[1] * run.completion_tokens
+        if (serving_w := self.learned.serving_w) is None:
+            return None
+        return max(0.0, serving_w) * (run.end_s - run.start_s) / run.beside
+
+    def guess_wake_j(self, shared: Share) -> float | None:
+        """Its part of the wake, if nobody else comes."""
+        period = shared.period
+        if self.source is None or period is None or period.wake is None:
+            return None
+        wake_j = period.wake.likely_j
+        return None if wake_j is None else wake_j / period.requests
+
+    def _begin_period(self, now_s: float) -> Period:
+        id = int(1000 * self._clock.utc().timestamp())
+        if self._period is not None:
+            id = max(id, self._period.id + 1)  # wall time may be set back
+        return Period(id, now_s)
+
+    def _stir(self, *, turned: bool) -> None:
+        if self.source is None:
+            self.lapse()
+        self.stirred(turned)
+
+    # What the meter says.
+
+    def take(self, sample: Sample) -> None:
+        """It was looked at. Not earlier than the sample before."""
+        at_s, last = self._stamp(sample), self._last
+        goes_on = last is not None and last.epoch == sample.epoch
+        if goes_on and at_s <= self._booked_s:
+            return  # it has nothing new; what it may have counted comes with the next
+        self._last = sample
+        counted_j = sample.energy_j - last.energy_j if goes_on and last is not None else None
+        # A new epoch: the counter began anew, and what it lost nobody knows.
+        self._book(at_s, counted_j)
+
+    def lapse(self) -> None:
+        """Until now nothing was measured since the last look, and will not be."""
+        self._last = None
+        self._book(self._clock.now(), None)
+
+    def miss(self) -> None:
+        """The meter did not answer. What it counts meanwhile is waited for, but not for ever."""
+        if self._clock.now() - self._booked_s > SILENCE_S:
+            self.lapse()
 
     def checkpoint(self) -> None:
-        """Close the row and go on with another like it."""
-        self.turn(self._open.line, self._open.depth)
+        """An hour is over: of a long awake period, what is settled need not wait for its end."""
+        period = self._period
+        if (
+            period is not None
+            and period.end_s == math.inf
+            and self._settled_s - period.start_s > LONG_S
+        ):
+            over = self._clock.now() - self._settled_s + self.late_s + 1.0
+            self._end(period, until=iso(self._clock.utc() - timedelta(seconds=over)))
 
     def close(self) -> None:
-        """Close the row and let go of the meter."""
-        self.checkpoint()
-        self._close_meter()
+        """Nothing will be measured any more: settle all, with what is known."""
+        self._settle(everything=True)
+        if self._period is not None and self._period.end_s == math.inf:
+            self._leaving.append(self._period)
+        self._conclude(*self._timeline.forget(math.inf), math.inf)
 
-    def _delta_j(self) -> float | None:
-        """Joules since the last reading; None if that cannot be said."""
-        last = self._last
-        if last is None or (sample := self._sample()) is None:
-            return None
-        # A new epoch: the counter began anew, and what it lost nobody knows.
-        return sample.energy_j - last.energy_j if sample.epoch == last.epoch else None
+    def entries(self) -> Entries:
+        """What is to be written down, once."""
+        found, self._settlement.entries = self._settlement.entries, self._blank()
+        return found
 
-    def _sample(self) -> Sample | None:
-        """Look at the meter, unless it can have nothing new to say; and remember it."""
-        meter, last = self._meter, self._last
-        if meter is None:
-            return None
-        if last is not None and self._clock.now() - last.at_s < meter.resolution_s:
-            return last
-        self._last = None
-        try:
-            if not self._opened:
-                meter.open()
-                self._opened = True
-            self._last = meter.sample()
-        except DriverError as error:
-            log.warning("not measured: %s", error)
-        return self._last
+    @property
+    def pressing(self) -> bool:
+        """A move or an awake period is over, and all of it is settled."""
+        entries = self._settlement.entries
+        return bool(entries.moves or entries.periods)
 
-    def _must_let_go(self, line: Line, depth: Depth) -> bool:
-        """Resting this deep, a look at the device would wake it or keep it from sleep."""
-        deep = line == "idle" and depth >= Depth.STOPPED
-        return deep and self._meter is not None and self._meter.wakes_device
+    def _blank(self) -> Entries:
+        return Entries(self.engine, self.device, self.source or "none")
 
-    def _close_meter(self) -> None:
-        if self._opened and self._meter is not None:
-            self._meter.close()
-        self._opened, self._last = False, None
+    def _close_share(self, shared: Share) -> None:
+        """How far its joules can be trusted."""
+        short = shared.measured_s < max(SHORT_S, 2 * self._sight.window_s)
+        doubtful = short or shared.lost_s or not shared.sure or self.source == "estimate"
+        shared.quality = "low" if doubtful else "good"
+        self._settlement.entries.requests.append(shared)
 
-    def _learn_floor(self, row: _Open, now: float) -> None:
-        """The awake engine's idle draw, where the meter does not know it: the lowest seen.
+    def _stamp(self, sample: Sample) -> float:
+        """When it was, on our clock. A clock that has jumped is followed."""
+        now_s, last = self._clock.now(), self._last
+        ahead = sample.at_s + self._shift_s > now_s + AHEAD_S
+        if ahead or (last is not None and sample.at_s < last.at_s):
+            self._shift_s = now_s - sample.at_s
+        return min(now_s, sample.at_s + self._shift_s)
 
-        Only after it has been idle for a while: the counter still shows the tail
-        of a load for 6 to 10 s (docs/measurements, 2026-11-21).
-        """
-        if self._meter is None or self._meter.idle_w is not None or row.energy_j is None:
+    def _book(self, at_s: float, counted_j: float | None) -> None:
+        """What was counted until then goes to what went on since the last time."""
+        if at_s <= self._booked_s:
             return
-        if (seconds := now - row.started_s) >= 20:
-            seen_w = row.energy_j / seconds
-            self._idle_w = min(self._idle_w or seen_w, seen_w)
+        passages, runs = self._timeline.between(self._booked_s, at_s)
+        stretches, ran = self._timeline.forget(at_s)
+        hours = self._hours(self._booked_s, at_s)
+        interval = Interval(self._booked_s, at_s, counted_j, hours, passages, runs, stretches, ran)
+        self._booked_s = at_s
+        self._settlement.see(interval)
+        self._pending.append(interval)
+        self._settle()
+
+    def _hours(self, start_s: float, end_s: float) -> list[tuple[str, float]]:
+        """(hour, share of the time between the two instants)."""
+        now_s, now = self._clock.now(), self._clock.utc()
+        start = now - timedelta(seconds=now_s - start_s)
+        end = now - timedelta(seconds=now_s - end_s)
+        whole, hours = (end - start) / timedelta(hours=1), []
+        while (hour := hour_of(start)) != hour_of(end):
+            begun = datetime.fromisoformat(hour)
+            hours.append((hour, (begun + timedelta(hours=1) - start) / timedelta(hours=1) / whole))
+            start = begun + timedelta(hours=1)
+        hours.append((hour, (end - start) / timedelta(hours=1) / whole if hours else 1.0))
+        return hours
+
+    def _settle(self, *, everything: bool = False) -> None:
+        """From the oldest interval on, as far as can be."""
+        now_s = self._clock.now()
+        while self._pending and (everything or self._settlement.ready(self._pending[0], now_s)):
+            interval = self._pending.popleft()
+            self._settlement.settle(interval)
+            self._settled_s = interval.end_s
+            self._conclude(interval.stretches, interval.ran, interval.end_s - self.late_s)
+
+    def _conclude(self, stretches: list[Stretch], ran: list[Run], settled_s: float) -> None:
+        """These are over; and everything before `settled_s` is known."""
+        entries = self._settlement.entries
+        for stretch in stretches:
+            stretch.known = True
+            if stretch.line != "idle":
+                entries.moves.append(stretch)
+        for run in ran:
+            run.share.running -= 1
+            if not run.share.running and run.share.written:
+                self._close_share(run.share)
+        while self._leaving and self._leaving[0].end_s <= settled_s:
+            self._end(self._leaving.popleft(), until=None)
+
+    def _end(self, period: Period, *, until: str | None) -> None:
+        """What ended in it until then has its part of the wake and of the tails so far."""
+        wake_j: float | None = 0.0
+        if not period.shared and period.wake is not None:
+            wake_j = period.wake.energy_j
+        ended = Ended(period=period.id, wake_j=wake_j, tail_j=period.tail_j, until=until)
+        self._settlement.entries.periods.append(ended)
+        period.shared, period.tail_j = True, 0.0

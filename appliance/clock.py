@@ -8,7 +8,7 @@ import math
 import os
 import time
 import weakref
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -121,6 +121,13 @@ class _Alarms:
 def iso(at: datetime) -> str:
     """An instant as it is stored and shown: ISO 8601, UTC, milliseconds, Z."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def hour_of(at: datetime) -> str:
+    """Where the full hour of local time that `at` lies in began. In UTC, as it is stored."""
+    local = at.astimezone()
+    into = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+    return iso(at - into)
 
 
 def seconds_between(earlier: str, later: str) -> float:

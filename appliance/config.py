@@ -263,6 +263,17 @@ class Tariff(Section, frozen=True):
                 raise ValueError(f"tariff.{name}: {error}") from error
 
 
+class Ledger(Section, frozen=True):
+    """How long the log is kept (docs/energy.md). What it adds up to is kept for ever.
+
+    keep_requests_s    one row per request; then only counts and sums, by the hour
+    keep_hours_s       one row per hour; then only one per day
+    """
+
+    keep_requests_s: Seconds = 400 * 86400.0
+    keep_hours_s: Seconds = 800 * 86400.0
+
+
 class Config(Section, frozen=True):
     """Where things are.
 
@@ -282,6 +293,7 @@ class Config(Section, frozen=True):
     defer: Defer = Defer()
     energy: Energy = Energy()
     tariff: Tariff = Tariff()
+    ledger: Ledger = Ledger()
 
     @property
     def database(self) -> Path:

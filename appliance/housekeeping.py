@@ -1,20 +1,20 @@
-"""Once an hour: close the books' open row, and drop what is kept no longer.
+"""Once an hour: close the hour in the books, and drop what is kept no longer.
 
-The only thing that wakes an idle daemon by the clock. Hourly rows make days
-exact in the ledger, and bound what a power cut can take from it.
+Full hours of local time, so that in the ledger days are exact, in each zone. A power cut
+takes an hour of rest at most.
 """
 
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
-from appliance import inbox
-from appliance.clock import Clock, iso
+from appliance import inbox, rollup
+from appliance.clock import Clock, hour_of, iso
 from appliance.errors import StorageFailed
+from appliance.meter_reader import MeterReader
 from appliance.store import Store
-from appliance.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -26,33 +26,47 @@ class Housekeeping:
         self,
         *,
         store: Store,
-        supervisor: Supervisor,
+        reader: MeterReader,
         clock: Clock,
         keep_answers_s: float,
         keep_ids_s: float,
+        keep_requests_s: float,
+        keep_hours_s: float,
     ) -> None:
-        self._store, self._supervisor, self._clock = store, supervisor, clock
+        self._store, self._reader, self._clock = store, reader, clock
         self._keep_answers_s = keep_answers_s
         self._keep_ids_s = max(keep_ids_s, keep_answers_s)
+        self._keep_requests_s, self._keep_hours_s = keep_requests_s, keep_hours_s
 
     async def run(self) -> None:
         """Work at every full hour, until cancelled."""
         while True:
-            wall = self._clock.utc().timestamp()
-            await self._clock.sleep_until(self._clock.now() + HOUR_S - wall % HOUR_S)
-            self._supervisor.moves.checkpoint()
+            now = self._clock.utc()
+            over = now - datetime.fromisoformat(hour_of(now))
+            await self._clock.sleep_until(self._clock.now() + HOUR_S - over.total_seconds())
+            await self._reader.checkpoint()
             await self.forget()
 
     async def forget(self) -> None:
-        """Drop answers and ids older than they are kept."""
+        """Drop answers, ids and rows of the ledger older than they are kept."""
         now = self._clock.utc()
         work = partial(
             inbox.forget,
-            answers_before=iso(now - timedelta(seconds=self._keep_answers_s)),
-            ids_before=iso(now - timedelta(seconds=self._keep_ids_s)),
+            answers_before=_ago(now, self._keep_answers_s),
+            ids_before=_ago(now, self._keep_ids_s),
         )
         try:
             while await self._store.write(work):
                 pass
+            await self._store.write(rollup.count_the_rest)
+            requests = partial(rollup.drop_requests, before=_ago(now, self._keep_requests_s))
+            while await self._store.write(requests):
+                pass
+            hours = partial(rollup.put_hours_together, before=_ago(now, self._keep_hours_s))
+            await self._store.write(hours)
         except StorageFailed as error:
-            log.warning("old answers are kept for another hour: %s", error)
+            log.warning("what is old is kept for another hour: %s", error)
+
+
+def _ago(now: datetime, seconds: float) -> str:
+    return iso(now - timedelta(seconds=seconds))

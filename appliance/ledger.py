@@ -1,12 +1,14 @@
-"""What was done and what it cost: rows that are only ever added.
+"""What was done and what it cost.
 
 Writing functions run in the store's writer thread, in the same transaction as
-the change they record. Reading is done through the views `requests`, `wakes`,
-`energy_by_depth` and `energy_by_day`, by us and by any other SQLite tool.
+the change they record. Reading is done through the views (docs/energy.md), by us
+and by any other SQLite tool. What requests and moves have drawn is known some time
+after them, and put into their rows then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -19,7 +21,10 @@ Line = Literal["request", "tail", "idle", "entering", "waking", "unattributed"]
 
 
 class RequestLine(Struct, frozen=True, kw_only=True):
-    """One request's row. None: not measured, or it never came to that. See 0002_ledger.sql."""
+    """One request's row. None: not measured, or it never came to that.
+
+    See 0002_ledger.sql and 0007_attribution.sql.
+    """
 
     request: int | None
     id: str | None
@@ -68,17 +73,37 @@ class Transition(Struct, frozen=True, kw_only=True):
 
 
 class Spent(Struct, frozen=True, kw_only=True):
-    """What the meter counted over one stretch of doing one thing."""
+    """Joules and seconds to be added to one line of one hour."""
 
     engine: str
     device: str
+    hour: str
     line: Line
     depth: str
-    started_at: str
-    ended_at: str
+    source: str
     seconds: float
     energy_j: float | None
-    source: str | None
+
+
+class Metered(Struct, frozen=True, kw_only=True):
+    """What one meter has counted, to be added to its hour. `rail`: "" for all of it."""
+
+    meter: str
+    device: str
+    hour: str
+    rail: str
+    source: str
+    seconds: float
+    energy_j: float
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """An awake period is over, or requests of it that ended before `until` are settled."""
+
+    period: int
+    wake_j: float | None
+    tail_j: float
+    until: str | None = None
 
 
 class Baked(Struct, frozen=True, kw_only=True):
@@ -95,28 +120,60 @@ class Baked(Struct, frozen=True, kw_only=True):
     energy_j: float | None = None
 
 
-def add(db: Database, row: RequestLine | Transition | Spent) -> None:
-    """Append one row to the table that it belongs to."""
-    if isinstance(row, Spent):
-        _add_up(db, row)
-        return
-    _insert(
-        db,
-        "ledger_request" if isinstance(row, RequestLine) else "ledger_transition",
-        asdict(row),
-    )
+def add(db: Database, row: RequestLine | Transition) -> int:
+    """Append one row to the table that it belongs to. Its number there."""
+    table = "ledger_request" if isinstance(row, RequestLine) else "ledger_transition"
+    return _insert(db, table, asdict(row))
 
 
-def _add_up(db: Database, row: Spent) -> None:
+def add_up(db: Database, row: Spent | Metered) -> None:
+    """Add to what the hour has already."""
+    values = asdict(row)
+    table = "ledger_energy" if isinstance(row, Spent) else "ledger_meter"
     db.execute(
-        "INSERT INTO ledger_energy"
-        " VALUES (strftime('%Y-%m-%dT%H:%M:%S.000Z', strftime('%s', :started_at)"
-        " - strftime('%s', :started_at, 'localtime') % 3600, 'unixepoch'), 'hour', :engine,"
-        " :device, :line, :depth, coalesce(:source, 'none'), :seconds, :energy_j)"
+        f"INSERT INTO {table} (span, {', '.join(values)})"  # noqa: S608 - ours
+        f" VALUES ('hour', {', '.join(f':{name}' for name in values)})"
         " ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds,"
         " energy_j = energy_j + excluded.energy_j",
-        asdict(row),
+        values,
     )
+
+
+def moved(db: Database, seq: int, energy_j: float, source: str) -> None:
+    """What a move has drawn is known."""
+    db.execute(
+        "UPDATE ledger_transition SET energy_j = ?, source = ? WHERE seq = ?",
+        (energy_j, source, seq),
+    )
+
+
+def settled(
+    db: Database, seq: int, marginal_j: float | None, source: str | None, quality: str | None
+) -> None:
+    """What a request itself has drawn is known; or that it is not."""
+    db.execute(
+        "UPDATE ledger_request SET marginal_j = ?, energy_source = ?, quality = ? WHERE seq = ?",
+        (marginal_j, source, quality, seq),
+    )
+
+
+def keep_learned(
+    db: Database, engine: str, device: str, rows: Mapping[tuple[str, str], float], at: str
+) -> None:
+    for (name, of), value in rows.items():
+        db.execute(
+            "INSERT INTO learned VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET value = excluded.value, at = excluded.at",
+            (engine, device, name, of, value, at),
+        )
+
+
+def learned(db: Database, engine: str, device: str) -> dict[tuple[str, str], float]:
+    """(name, of) -> value."""
+    found = db.execute(
+        "SELECT name, of, value FROM learned WHERE engine = ? AND device = ?", (engine, device)
+    )
+    return {(name, of): value for name, of, value in found.fetchall()}
 
 
 def add_bake(db: Database, row: Baked) -> Baked:
@@ -180,9 +237,11 @@ def latest_service_s(db: Database, engine: str, limit: int = 100) -> list[float]
     return [float(seconds) for (seconds,) in reversed(found)]
 
 
-def _insert(db: Database, table: str, values: dict[str, Any]) -> None:
+def _insert(db: Database, table: str, values: dict[str, Any]) -> int:
     if "klass" in values:
         values["class"] = values.pop("klass")
     names = ", ".join(values)
     places = ", ".join(f":{name}" for name in values)
-    db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", values)  # noqa: S608 - our names
+    done = db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", values)  # noqa: S608 - our names
+    assert done.lastrowid is not None
+    return done.lastrowid

@@ -9,13 +9,15 @@ import logging
 from collections import Counter, deque
 from functools import partial
 
-from appliance.attempt import LastWake
+from sqlite_utils import Database
+
 from appliance.books import Books
 from appliance.canary import Canary
 from appliance.clock import Clock, iso
 from appliance.journal import Journal
 from appliance.ladder import Rungs
 from appliance.ledger import Transition, add, word
+from appliance.timeline import Stretch
 from drivers.errors import BadReading, DriverError
 from drivers.protocols import Engine, EngineFacts
 from policies.ladder import Depth
@@ -38,7 +40,6 @@ class Moves:
     smaller          how it differs from its configuration, which did not fit
     missing          what it lacked, at its latest sleep, to wake as quickly as it can
     arrivals         how often it has arrived, by depth
-    wake             the latest climb
     rungs            the ladder; each climb tells it what it took
     """
 
@@ -58,7 +59,6 @@ class Moves:
         self.smaller: tuple[str, ...] = ()
         self.missing = ""
         self.arrivals: Counter[Depth] = Counter()
-        self.wake = LastWake()
         self.rungs = rungs
         self._canary = canary
         self._recycled_s: deque[float] = deque(maxlen=MAX_RECYCLES)
@@ -68,21 +68,20 @@ class Moves:
     async def climb(self, depth: Depth, cause: str) -> None:
         """From `depth` to AWAKE. Raises DriverError: then it is off."""
         began_s, began_at = self._clock.now(), iso(self._clock.utc())
-        self._books.turn("waking", depth)
+        move = self._books.turn("waking", depth)
         try:
             await self._wake(depth)
         except DriverError as error:
             if isinstance(error, BadReading):
                 self._note_recycling(depth)
-            self._arrived(began_s, began_at, depth, Depth.AWAKE, cause, error)
+            self._arrived(move, began_s, began_at, depth, Depth.AWAKE, cause, error)
             log.warning("the engine did not wake: %s", error)
             self.failure = str(error)
             raise
-        seconds, energy_j = self._arrived(began_s, began_at, depth, Depth.AWAKE, cause)
+        seconds = self._arrived(move, began_s, began_at, depth, Depth.AWAKE, cause)
         log.info("awake after %.1f s", seconds)
         self.failure = None
         self.rungs.learn(depth, seconds)
-        self.wake = LastWake(self._clock.now(), energy_j)
 
     async def _wake(self, depth: Depth) -> None:
         """Bring it up, and let it show that it is itself."""
@@ -115,15 +114,15 @@ class Moves:
     async def descend(self, here: Depth, depth: Depth, cause: str) -> None:
         """Take one edge. Raises DriverError: then it must be thrown away."""
         began_s, began_at = self._clock.now(), iso(self._clock.utc())
-        self._books.turn("entering", depth)
+        move = self._books.turn("entering", depth)
         try:
             await self._go_down(depth)
         except DriverError as error:
-            self._arrived(began_s, began_at, here, depth, cause, error)
+            self._arrived(move, began_s, began_at, here, depth, cause, error)
             log.warning("the engine did not come to rest: %s", error)
             self.failure = str(error)
             raise
-        seconds, _ = self._arrived(began_s, began_at, here, depth, cause)
+        seconds = self._arrived(move, began_s, began_at, here, depth, cause)
         log.info("at rest, %s, after %.1f s", word(depth), seconds)
 
     async def _go_down(self, depth: Depth) -> None:
@@ -150,7 +149,7 @@ class Moves:
         await self._stop()
         if self._books.depth is not Depth.OFF:
             now_s, at = self._clock.now(), iso(self._clock.utc())
-            self._arrived(now_s, at, Depth.AWAKE, Depth.OFF, "failure")
+            self._arrived(None, now_s, at, Depth.AWAKE, Depth.OFF, "failure")
 
     async def dismiss(self) -> None:
         """Nobody waits: nothing is left of it."""
@@ -162,32 +161,22 @@ class Moves:
             await self.descend(self._books.depth, Depth.OFF, "stop")
 
     async def close(self) -> None:
-        """Whatever happened: no engine is left, and the books are closed."""
+        """Whatever happened: no engine is left."""
         await self._go_down(Depth.OFF)
-        self._books.close()
-        self.record_energy()
-
-    def checkpoint(self) -> None:
-        """Put into the ledger what has been booked so far."""
-        self._books.checkpoint()
-        self.record_energy()
-
-    def record_energy(self) -> None:
-        for spent in self._books.rows():
-            self._journal.put(partial(add, row=spent), may_be_lost=True)
 
     def _arrived(
         self,
+        move: Stretch | None,
         began_s: float,
         began_at: str,
         here: Depth,
         to: Depth,
         cause: str,
         error: DriverError | None = None,
-    ) -> tuple[float, float | None]:
-        """Record a move that has ended: (seconds, joules) that it took."""
+    ) -> float:
+        """Record a move that has ended. Its seconds; its joules are not known yet."""
         seconds = self._clock.now() - began_s
-        energy_j = self._books.turn("idle", Depth.OFF if error else to)
+        self._books.turn("idle", Depth.OFF if error else to)
         if error is None:
             self.arrivals[to] += 1
         row = Transition(
@@ -199,13 +188,18 @@ class Moves:
             to_depth=word(to),
             cause=cause,
             seconds=seconds,
-            energy_j=energy_j,
-            source=self._books.source if energy_j is not None else None,
+            energy_j=None,
+            source=None,
             outcome="failed" if error else "ok",
             error=str(error) if error else None,
             smaller=None if error else ", ".join(self.smaller) or None,
-            period=self._books.period if to is Depth.AWAKE else None,
+            period=move.period.id if move and move.period else None,
         )
-        self._journal.put(partial(add, row=row), may_be_lost=True)
-        self.record_energy()
-        return seconds, energy_j
+        self._journal.put(partial(_add, row=row, move=move), may_be_lost=True)
+        return seconds
+
+
+def _add(db: Database, row: Transition, move: Stretch | None) -> None:
+    seq = add(db, row)
+    if move is not None:
+        move.row = seq  # the books complete it

@@ -52,6 +52,10 @@ class ApplianceChanged(Struct, frozen=True):
     """The machine's state changed; `Desk.state()` says what it is now."""
 
 
+class EnergyBooked(Struct, frozen=True):
+    """What an awake period has drawn is in the ledger; `Desk.energy()` says it."""
+
+
 class Baking(Struct, frozen=True, kw_only=True):
     """A bake moved on, or ended.
 
@@ -69,7 +73,7 @@ class Baking(Struct, frozen=True, kw_only=True):
     energy_j: float | None = None
 
 
-Notice = Progress | Part | OutboxReady | ApplianceChanged | Baking
+Notice = Progress | Part | OutboxReady | ApplianceChanged | EnergyBooked | Baking
 
 
 class Subscription:

@@ -16,6 +16,7 @@ from itertools import count
 
 from appliance.lifecycle import Load
 from appliance.replies import LiveReply
+from appliance.timeline import Share
 
 Key = tuple[str, str, str]
 """(door, client, id)"""
@@ -33,6 +34,7 @@ class Entry:
     deadline_at_s  on the boot clock
     parts          told so far in this attempt
     events         a live call's: what its caller will see
+    share          of the joules, once it has begun to run
     ended          its one outcome is on its way to the database
     """
 
@@ -58,6 +60,7 @@ class Entry:
     parts: int = 0
     events: LiveReply | None = None
     last_failure: str = ""
+    share: Share | None = None
     ended: bool = False
 
     @property

@@ -147,7 +147,7 @@ class Supervisor:
             del self._serving[task]
         if not self._roster.remove(entry):
             return False
-        self._attempts.fail(entry, error, self.moves.wake)
+        self._attempts.fail(entry, error)
         self._left()
         return True
 
@@ -235,9 +235,9 @@ class Supervisor:
     def _take_up(self, entry: Entry) -> None:
         """One that the last daemon left: it waits again, unless it is too late for that."""
         if entry.attempts >= self._max_attempts:
-            self._attempts.fail(entry, GaveUp(entry.attempts, "the daemon died"), self.moves.wake)
+            self._attempts.fail(entry, GaveUp(entry.attempts, "the daemon died"))
         elif entry.deadline_at_s is not None and entry.deadline_at_s <= self._clock.now():
-            self._attempts.fail(entry, Expired(entry.deadline_s or 0.0), self.moves.wake)
+            self._attempts.fail(entry, Expired(entry.deadline_s or 0.0))
         elif entry.deferrable:
             self.defer(entry)
         else:
@@ -266,7 +266,7 @@ class Supervisor:
                 entry.attempts += 1
             entry.claimed = True
         try:
-            await self._attempts.run(entry, self._engine, self.moves.wake)
+            await self._attempts.run(entry, self._engine)
         except DriverError as error:
             log.warning("%s: %s", entry.id, error)
             entry.last_failure = self.moves.failure = str(error)
@@ -289,7 +289,7 @@ class Supervisor:
         parts_seen = entry.events is not None and entry.parts > 0
         if entry.attempts >= self._max_attempts or parts_seen:
             self._roster.remove(entry)
-            self._attempts.fail(entry, GaveUp(entry.attempts, entry.last_failure), self.moves.wake)
+            self._attempts.fail(entry, GaveUp(entry.attempts, entry.last_failure))
             self._begin_gap()
             return
         entry.claimed, entry.suspect, entry.parts = False, True, 0
@@ -390,7 +390,7 @@ class Supervisor:
                 self._journal.put(partial(inbox.release, seq=entry.seq))
         for entry in [*self._roster.waiting, *self._roster.running]:
             if entry.seq is None and entry.events is not None:
-                self._attempts.fail(entry, Interrupted(), self.moves.wake)
+                self._attempts.fail(entry, Interrupted())
         for owed in (self._move, self._watch):
             if owed is not None:
                 self._events.forget(owed)

@@ -33,7 +33,7 @@ class CpuTimeMeter:
     wakes_device = False
     blocks = False
     cadence = Cadence()
-    resolution_s = 1 / os.sysconf("SC_CLK_TCK")
+    window_s = resolution_s = 1 / os.sysconf("SC_CLK_TCK")
 
     def __init__(
         self,

@@ -252,6 +252,7 @@ class FakeMeter:
     blocks = False
     cadence = Cadence()
     resolution_s = 0.0
+    window_s = 0.0
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ class Ina3221Meter:
         suspended: Callable[[], float] = suspended_s,
     ) -> None:
         self.rails: tuple[str, ...] = ()
-        self.resolution_s = 0.1
+        self.resolution_s = self.window_s = 0.1
         self.cadence = Cadence(busy_hz=10.0, moving_hz=10.0, idle_s=1.0)
         self._total = tuple(total)
         self._root, self._now, self._suspended = root, now, suspended
@@ -134,7 +134,7 @@ class Ina3221Meter:
             tree = Tree(chip)
             # It averages that long; looked at more often, it says the same (milliseconds).
             every_ms = tree.number("update_interval") or 0
-            self.resolution_s = max(self.resolution_s, every_ms / 1000)
+            self.resolution_s = self.window_s = max(self.resolution_s, every_ms / 1000)
             for n in CHANNELS:
                 name = tree.text(f"in{n}_label")
                 if name in {"", UNUSED} or tree.number(f"in{n}_enable") == 0:

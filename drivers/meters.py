@@ -9,7 +9,7 @@ hides the others.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -73,15 +73,18 @@ class Meters:
             rest_s=min(cadence.rest_s for cadence in each),
         )
 
-    async def look(self, *, disturb: bool = True) -> Look:
+    async def look(self, *, disturb: bool = True, only: Collection[str] | None = None) -> Look:
         """Read them once, opening those that are not open. One look at a time.
 
         disturb  False: those that would wake a suspended device, or keep it from sleep,
                  are closed and not read. They have not failed, either.
+        only     names of those that are to be read; None: all
         """
         samples: dict[str, Sample] = {}
         failed: dict[str, DriverError] = {}
         for meter in (self.billing, *self.others):
+            if only is not None and meter.name not in only:
+                continue
             if meter.wakes_device and not disturb:
                 await self._call(self._close, meter)
             elif self._now() >= self._not_before_s.get(meter.name, 0.0):
@@ -91,6 +94,12 @@ class Meters:
                     failed[meter.name] = error
         billed = samples.get(self.billing.name)
         return Look(billed, samples, failed, self._compared(samples))
+
+    async def let_go(self) -> None:
+        """Close those that would wake a suspended device, or keep it from sleep."""
+        for meter in (self.billing, *self.others):
+            if meter.wakes_device:
+                await self._call(self._close, meter)
 
     async def close(self) -> None:
         """Let go of all devices. Idempotent; the next look opens them again."""

@@ -59,6 +59,8 @@ class NvmlMeter:
         self.cadence = (
             Cadence(busy_hz=0.5) if by == "counter" else Cadence(busy_hz=2.0, moving_hz=2.0)
         )
+        # What NVML calls power is the mean of the last second on most GPUs.
+        self.window_s = self.resolution_s + (0.0 if by == "counter" else 1.0)
         self.wakes_device = True
         self._gpu = NvmlGpu(uuid=uuid, address=address, root=root, nvml=nvml)
         self.device = self._gpu.name

@@ -103,8 +103,12 @@ class PlantMeter:
         self.name, self.wakes_device = name, wakes_device
         self.source = "counter" if sensor.kind == "counter" else "integral"
         self.resolution_s = sensor.period_s
-        busy_hz = 10.0 if sensor.kind == "power" and sensor.window_s < 1 else 1.0
-        self.cadence = Cadence(busy_hz=busy_hz, moving_hz=busy_hz)
+        # A counter that adds up means over less than its step is ahead by the rest of that.
+        counts = sensor.kind == "counter"
+        self.window_s = sensor.window_s if counts else sensor.period_s + sensor.window_s
+        # As the drivers of such sensors do.
+        busy_hz = 0.5 if counts else 10.0 if sensor.window_s < 1 else 2.0
+        self.cadence = Cadence(busy_hz=busy_hz, moving_hz=max(1.0, busy_hz))
         self._sensor, self._now = sensor, now
         self._eye = _Eye(plant, sensor, now())
         most_w = 1.1 * max(1.0, sensor.gain) * plant.peak_w

@@ -33,7 +33,7 @@ class PlugMeter:
     blocks = False
     cadence = Cadence()
     idle_w: float | None = None
-    resolution_s = 1.0  # plugs measure about once a second
+    window_s = resolution_s = 1.0  # plugs measure about once a second
 
     def __init__(
         self, topic: str, *, stale_s: float = STALE_S, now: Callable[[], float] = boottime_s

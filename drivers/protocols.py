@@ -225,6 +225,8 @@ class Meter(Protocol):
     """Draw of the idle device, where the meter's model contains it."""
     resolution_s: float
     """How often its value moves. Looking more often tells nothing new."""
+    window_s: float
+    """Of the last so many seconds it tells only a part, because it says a mean, or by steps."""
 
     def open(self) -> None:
         """Acquire what reading needs. Idempotent.

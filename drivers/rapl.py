@@ -58,7 +58,7 @@ class RaplMeter:
     wakes_device = False
     blocks = False
     idle_w: float | None = None
-    resolution_s = 0.001  # the counters move every millisecond (Intel SDM vol. 3)
+    window_s = resolution_s = 0.001  # the counters move every millisecond (Intel SDM vol. 3)
 
     def __init__(self, *, root: Path = Path("/"), now: Callable[[], float] = boottime_s) -> None:
         self.rails: tuple[str, ...] = ()

@@ -20,11 +20,14 @@ from appliance.notices import Part, Progress
 from appliance.request import parse
 from appliance.supervisor import Supervisor
 from drivers.fake import FakeEngine, FakeMeter
-from drivers.protocols import Reply, Rest
+from drivers.meters import Meters
+from drivers.protocols import Cadence, Reply, Rest
 from policies.ladder import Depth
 from tests.fake_clock import FakeClock, settled
 
 IDLE_S = 60.0
+SELDOM = Cadence(busy_hz=0.1, moving_hz=0.1, idle_s=600.0, rest_s=3600.0)
+"""Of the meter: each look is a stop of the clock, for all that waits."""
 NOTHING_BETWEEN: Mapping[Rest, str] = dict.fromkeys(("sleep", "park", "host"), "not in this test")
 
 
@@ -154,7 +157,9 @@ async def bench(
         start_s=start_s, lacks=lacks, recipe=recipe, to_prepare=to_prepare, sleep=clock.sleep
     )
     meter = FakeMeter(now=clock.now)
-    async with running(config or configured(folder), engine, meter, clock) as appliance:
+    meter.cadence = SELDOM
+    meters = Meters(meter, now=clock.now)
+    async with running(config or configured(folder), engine, meters, clock) as appliance:
         made = Bench(appliance, engine, meter, clock)
         clock.settle = made.quiet
         await made.quiet()

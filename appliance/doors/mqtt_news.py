@@ -20,7 +20,15 @@ from appliance.doors.mqtt_message import DOOR
 from appliance.doors.mqtt_sending import NotTaken
 from appliance.doors.mqtt_topics import Topics
 from appliance.errors import ApplianceError
-from appliance.notices import ApplianceChanged, Notice, OutboxReady, Part, Progress, Subscription
+from appliance.notices import (
+    ApplianceChanged,
+    EnergyBooked,
+    Notice,
+    OutboxReady,
+    Part,
+    Progress,
+    Subscription,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +45,7 @@ class News:
         self._desk, self._topics, self._version = desk, topics, version
         self._outbox_ready = outbox_ready
         self._changed = asyncio.Event()
+        self._booked = True
 
     @contextmanager
     def listening(self) -> Iterator[Subscription]:
@@ -59,6 +68,9 @@ class News:
                     self._outbox_ready.set()
                 case ApplianceChanged():
                     self._changed.set()
+                case EnergyBooked():
+                    self._booked = True
+                    self._changed.set()
             await connection.room()
 
     async def show(self, connection: Connection) -> None:
@@ -69,8 +81,9 @@ class News:
             state = self._desk.state() | {"wattnap": self._version}
             if state != shown:
                 await self._keep(connection, self._topics.state, state)
-            # An awake period has ended, or this is the first look.
-            if state.get("depth") != shown.get("depth", "") and state.get("depth") != "awake":
+            # An awake period is in the ledger, or this is the first look.
+            if self._booked or not shown:
+                self._booked = False
                 await self._show_energy(connection)
             shown = state
             await asyncio.sleep(SHOWN_EVERY_S)
@@ -104,7 +117,7 @@ def progress_json(progress: Progress) -> bytes:
 
 def _wanted(notice: Notice) -> bool:
     match notice:
-        case ApplianceChanged():
+        case ApplianceChanged() | EnergyBooked():
             return True
         case Progress(door=door) | Part(door=door) | OutboxReady(door=door):
             return door == DOOR

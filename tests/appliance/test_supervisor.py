@@ -16,6 +16,7 @@ from appliance.request import parse
 from appliance.store import open_database
 from drivers.errors import Unresponsive
 from drivers.fake import FakeEngine
+from drivers.protocols import Cadence
 from policies.ladder import Depth
 from tests.benches import IDLE_S, bench, configured, served
 from tests.fake_clock import FakeClock
@@ -125,7 +126,9 @@ async def test_a_stop_is_in_the_ledger(tmp_path: Path) -> None:
             ("awake", "request"),
             ("off", "stop"),
         ]
-        ((idle_s,),) = await b.rows("SELECT seconds FROM energy_by_depth WHERE depth = 'awake'")
+        ((idle_s,),) = await b.rows(
+            "SELECT seconds FROM energy_by_depth WHERE depth = 'awake' AND line = 'idle'"
+        )
         assert idle_s == pytest.approx(10)
 
 
@@ -312,7 +315,7 @@ async def test_the_books_account_for_the_meter(tmp_path: Path) -> None:
     clock = FakeClock()
     async with bench(tmp_path, clock=clock, start_s=5.0) as b:
         b.engine.token_s = 1.0
-        b.meter.idle_w = 4.0
+        b.meter.cadence = Cadence()
         started_j = b.meter.sample().energy_j
         await b.send("one two three")
         b.meter.draw(50.0)
@@ -321,7 +324,7 @@ async def test_the_books_account_for_the_meter(tmp_path: Path) -> None:
         await clock.advance(4.0)
         b.meter.draw(4.0)
         await clock.advance(2 * IDLE_S)
-        b.supervisor.moves.checkpoint()
+        await b.appliance.reader.catch_up()
         total_j = b.meter.sample().energy_j - started_j
 
         ((booked_j,),) = await b.rows("SELECT sum(energy_j) FROM ledger_energy")

@@ -17,6 +17,7 @@ from appliance.desk import Answer
 from appliance.home_action import MODEL
 from appliance.request import parse
 from drivers.cpu_time import CpuTimeMeter
+from drivers.meters import Meters
 from tests.appliance.doors.mqtt_doors import BASE, door, serving
 from tests.brokers import Mosquitto
 from tests.senders import sender
@@ -48,7 +49,7 @@ async def test_golden_answers_the_whole_way(
     clock = SystemClock()
     async with (
         sender(broker.port, v5=True) as someone,
-        running(config, build_engine(config), CpuTimeMeter(), clock) as made,
+        running(config, build_engine(config), Meters(CpuTimeMeter()), clock) as made,
         serving(door(broker.port, made.intake)),
     ):
         for number, (command, expected) in enumerate(GOLDEN):

@@ -29,6 +29,7 @@ from appliance.config import Config, Energy, Engine, Inbox, Mqtt, Power, Socket
 from appliance.lifecycle import State
 from appliance.notices import ApplianceChanged, Notice
 from drivers.fake import FakeEngine, FakeMeter
+from drivers.meters import Meters
 from tests.fuzz.payloads import LIMIT_BYTES
 from tests.mqtt_wire import wired
 
@@ -112,9 +113,9 @@ class Whole:
             assert self._life.exception() is None
 
     async def _live(self, ready: asyncio.Event) -> None:
-        engine, meter = self.engine, FakeMeter()
+        engine, meters = self.engine, Meters(FakeMeter())
         async with (
-            app.running(self.config, engine, meter, SystemClock()) as self.appliance,
+            app.running(self.config, engine, meters, SystemClock()) as self.appliance,
             asyncio.TaskGroup() as doors,
         ):
             tasks = await app._open_doors(self.config, self.appliance, doors)
