@@ -86,8 +86,8 @@ def sample(made: Rig) -> dict[str, float]:
 
 
 def slope_per_hour(samples: list[dict[str, float]], name: str) -> float:
-    """Least squares over the second half."""
-    half = samples[len(samples) // 2 :]
+    """Least squares over the second half, of what is held while the engine rests."""
+    half = [sample for sample in samples[len(samples) // 2 :] if not sample["children"]]
     if len(half) < 2:
         return 0.0
     times = [s["at_s"] / 3600 for s in half]
@@ -98,7 +98,17 @@ def slope_per_hour(samples: list[dict[str, float]], name: str) -> float:
     return sum((t - mean_t) * (v - mean_v) for t, v in pairs) / spread
 
 
+async def online(made: Rig) -> None:
+    """Return once it listens: what is published before its first visit, no broker keeps."""
+    async with aiomqtt.Client("127.0.0.1", made.broker.port) as client, asyncio.timeout(30):
+        await client.subscribe(f"{BASE}/availability")
+        async for message in client.messages:
+            if message.payload == b"online":
+                return
+
+
 async def run(made: Rig, minutes: float) -> dict[str, Any]:
+    await online(made)
     end_s = time.monotonic() + minutes * 60
     samples, served, number = [sample(made)], 0, 0
     while time.monotonic() < end_s:
