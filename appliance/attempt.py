@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from sqlite_utils import Database
-
 from appliance import answers, inbox, ledger
 from appliance.answers import EnergyShare, Timing
 from appliance.average import Average
@@ -22,6 +20,7 @@ from appliance.journal import Journal
 from appliance.notices import Notices, OutboxReady, Part, Progress
 from appliance.roster import Entry
 from appliance.serving import Served, serve
+from appliance.sql import Database
 from appliance.timeline import Share
 from drivers.protocols import Engine
 

@@ -17,10 +17,10 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from sqlite_utils import Database
 
 from appliance.clock import Clock, iso
 from appliance.errors import StorageFailed
+from appliance.sql import Database
 from appliance.store import Store
 from drivers.errors import BadReading, Unresponsive
 from drivers.protocols import Engine

@@ -19,10 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
 from appliance.backup import sync
 from appliance.reading import connect
+from appliance.sql import Database
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sqlite_utils import Database
-
 from appliance import ledger, rollup
 from appliance.ledger import Ended, Line, Metered, Spent
+from appliance.sql import Database
 from appliance.timeline import Share, Stretch
 
 Row = tuple[str, Line, str, str]

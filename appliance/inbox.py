@@ -14,11 +14,11 @@ import hashlib
 from typing import Any
 
 from msgspec import Struct
-from sqlite_utils import Database
 
 from appliance.desk import Delivery, Outgoing, Receipt
 from appliance.errors import Conflict, Gone, InboxFull
 from appliance.request import Request
+from appliance.sql import Database
 
 
 class Instant(Struct, frozen=True, kw_only=True):

@@ -16,10 +16,9 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from sqlite_utils import Database
-
 from appliance.clock import Clock
 from appliance.errors import StorageFailed
+from appliance.sql import Database
 from appliance.store import Store, Work
 from appliance.timers import sleep_until_or
 

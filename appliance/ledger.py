@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
-from sqlite_utils import Database
 
+from appliance.sql import Database
 from policies.ladder import Depth
 
 Line = Literal["request", "tail", "idle", "entering", "waking", "unattributed"]

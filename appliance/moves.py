@@ -9,14 +9,13 @@ import logging
 from collections import Counter, deque
 from functools import partial
 
-from sqlite_utils import Database
-
 from appliance.books import Books
 from appliance.canary import Canary
 from appliance.clock import Clock, iso
 from appliance.journal import Journal
 from appliance.ladder import Rungs
 from appliance.ledger import Transition, add, word
+from appliance.sql import Database
 from appliance.timeline import Stretch
 from drivers.errors import BadReading, DriverError
 from drivers.protocols import Engine, EngineFacts

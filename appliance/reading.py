@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from appliance.errors import Unreachable
 
 if TYPE_CHECKING:
-    from sqlite_utils import Database
+    from appliance.sql import Database
 
 
 def shipped() -> list[Path]:
@@ -22,7 +22,7 @@ def shipped() -> list[Path]:
 @contextmanager
 def reading(path: Path) -> Iterator[Database]:
     """As `opened`, with sqlite-utils around it, which takes 80 ms to import."""
-    from sqlite_utils import Database
+    from appliance.sql import Database
 
     with opened(path) as connection:
         yield Database(connection, execute_plugins=False)

@@ -8,9 +8,8 @@ Runs in the store's writer thread, like `appliance.ledger`.
 
 from __future__ import annotations
 
-from sqlite_utils import Database
-
 from appliance.ledger import Ended
+from appliance.sql import Database
 
 MOST_ROWS = 2000
 """Put away or dropped by one commit: others wait for it."""

@@ -23,11 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from sqlite_utils import Database, Migrations
-
 from appliance import backup, damage, wal
 from appliance.errors import ApplianceError, ConfigError, StorageFailed
 from appliance.reading import connect, shipped
+from appliance.sql import Database, Migrations
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from contextlib import closing
 from pathlib import Path
 
 from msgspec.structs import replace
-from sqlite_utils import Database
 
 from appliance import backup
 from appliance.app import running
@@ -29,6 +28,7 @@ from appliance.damage import QUEUE
 from appliance.errors import BakeFailed, StorageFailed
 from appliance.notices import Baking, Notice
 from appliance.reading import connect
+from appliance.sql import Database
 from appliance.store import open_database
 
 log = logging.getLogger(__name__)
