@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from appliance import backup, damage
+from appliance import backup, damage, state_dir
 from appliance.config import find
 from appliance.errors import ApplianceError, StorageFailed
 from appliance.store import migrations
@@ -125,7 +125,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", type=Path, help="the older version's migrations")
     chosen = parser.parse_args(arguments)
     try:
-        left = downgrade(find(None).database, chosen.folder)
+        config = find(None)
+        with state_dir.held(Path(config.state_dir)):
+            left = downgrade(config.database, chosen.folder)
     except (ApplianceError, sqlite3.Error, OSError) as error:
         sys.stderr.write(f"the database cannot be taken back: {error}\n")
         return os.EX_SOFTWARE
