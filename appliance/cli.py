@@ -12,7 +12,17 @@ from collections.abc import Sequence
 
 import click
 
-from appliance.commands import doctor, energy, export, model, power, prompts, records, service
+from appliance.commands import (
+    doctor,
+    energy,
+    export,
+    meters,
+    model,
+    power,
+    prompts,
+    records,
+    service,
+)
 from appliance.errors import ApplianceError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
@@ -39,7 +49,7 @@ class Grouped(click.Group):
         ("Serve", ("run", "demo", "config", "model", "trial", "doctor")),
         ("Prompts", ("ask", "submit", "answer", "cancel")),
         ("Power", ("status", "wake", "rest", "bake")),
-        ("Log", ("requests", "energy", "savings", "wakes", "ledger")),
+        ("Log", ("requests", "energy", "savings", "wakes", "ledger", "meter")),
     )
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
@@ -80,7 +90,7 @@ def wattnap(ctx: click.Context, config: str | None) -> None:
     ctx.obj = config
 
 
-for module in (service, model, doctor, prompts, power, records, energy, export):
+for module in (service, model, doctor, prompts, power, records, energy, export, meters):
     for command in module.COMMANDS:
         wattnap.add_command(command)
 

@@ -231,6 +231,9 @@ class Energy(Section, frozen=True):
                        table (docs/jetson.md)
     estimate_idle_w    for the estimate: what the idle box draws
     estimate_core_w    for the estimate: what one busy core adds
+    gain               joules at the wall for each that a meter counts, e.g. { nvml = 1.18 };
+                       `wattnap meter fit` finds it
+    offset_w           and what is drawn at the wall besides, e.g. { nvml = 61.2 }
     """
 
     meter: MeterKind | Literal["auto", "none"] = "auto"
@@ -239,6 +242,8 @@ class Energy(Section, frozen=True):
     rails: tuple[str, ...] = ()
     estimate_idle_w: Seconds = 4.0
     estimate_core_w: Positive = 6.0
+    gain: dict[MeterKind, Annotated[float, Meta(gt=0, le=100)]] = {}
+    offset_w: dict[MeterKind, Annotated[float, Meta(ge=-10_000, le=10_000)]] = {}
 
 
 class Tariff(Section, frozen=True):

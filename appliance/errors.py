@@ -6,6 +6,7 @@ ApplianceError                                                   CLI exit  HTTP
 ├── NotForThisUser  it takes another user; the message says which   77       -
 ├── Unreachable     the daemon is not running, or not for this user 69       -
 ├── NotInstalled    a library that only some commands need          69       -
+├── NotFitted       two loads gave no line for a meter              65      -
 ├── BadRequest      the sender must change the request              65      400
 │   ├── TooLarge    … make it smaller                               65      413
 │   ├── UnknownModel … name a model that is configured              65      404
@@ -81,6 +82,12 @@ class NotInstalled(ApplianceError):
     """A library that only some commands need is not there. The message says how to get it."""
 
     code, exit_status = "not_installed", os.EX_UNAVAILABLE
+
+
+class NotFitted(ApplianceError):
+    """A meter could not be fitted. The message says what to do otherwise; nothing has changed."""
+
+    code, exit_status = "not_fitted", os.EX_DATAERR
 
 
 class BadRequest(ApplianceError):

@@ -13,6 +13,7 @@ from appliance.config import Config, MeterKind
 from appliance.errors import ConfigError
 from drivers.cpu_time import CpuTimeMeter
 from drivers.errors import DriverError, Refused
+from drivers.fitted import Fitted
 from drivers.meters import Meters
 from drivers.plug import PlugMeter
 from drivers.probe import Machine, probe
@@ -33,29 +34,32 @@ def build_meters(config: Config, *, root: Path = Path("/")) -> Meters | None:
             raise ConfigError('energy.also: nothing is billed; set energy.meter, or "auto"')
         return None
     if energy.meter == "auto":
-        kind, billing = _first_that_is_here(config, machine, root)
+        kind = first_that_is_here(config, machine, root)
+        billing = _build(kind, config, machine, root)
     else:
         kind, billing = energy.meter, _build(energy.meter, config, machine, root)
-        if error := _missing(billing):
+        if error := missing(billing):
             raise ConfigError(f"energy.meter: {error}") from error
     others = []
     for other in dict.fromkeys(energy.also):
         if other == kind:
             raise ConfigError(f"energy.also: {other} bills already")
         others.append(_build(other, config, machine, root))
-        if error := _missing(others[-1]):
+        if error := missing(others[-1]):
             log.warning("energy.also: %s", error)
     return Meters(billing, others)
 
 
 def plugs(meters: Meters | None) -> Iterator[PlugMeter]:
     """Those of them that have to be handed what the broker brings."""
-    for meter in (meters.billing, *meters.others) if meters else ():
+    for each in (meters.billing, *meters.others) if meters else ():
+        meter = each.meter if isinstance(each, Fitted) else each
         if isinstance(meter, PlugMeter):
             yield meter
 
 
-def _first_that_is_here(config: Config, machine: Machine, root: Path) -> tuple[MeterKind, Meter]:
+def first_that_is_here(config: Config, machine: Machine, root: Path) -> MeterKind:
+    """What "auto" stands for."""
     wanted: dict[MeterKind, bool] = {
         "nvml": machine.meter == "nvml",
         "ina3221": machine.meter == "ina3221",
@@ -63,15 +67,14 @@ def _first_that_is_here(config: Config, machine: Machine, root: Path) -> tuple[M
     }
     for kind, likely in wanted.items():
         if likely:
-            meter = _build(kind, config, machine, root)
-            if not (error := _missing(meter)):
-                return kind, meter
+            if not (error := missing(build_meter(kind, config, machine, root))):
+                return kind
             log.info("no joules from %s", error)
     log.info("energy is estimated from CPU time")
-    return "cpu_time", _build("cpu_time", config, machine, root)
+    return "cpu_time"
 
 
-def _missing(meter: Meter) -> DriverError | None:
+def missing(meter: Meter) -> DriverError | None:
     """Why it cannot be read, if that is so. A GPU that is suspended is left so, and is here."""
     try:
         meter.open()
@@ -84,6 +87,15 @@ def _missing(meter: Meter) -> DriverError | None:
 
 
 def _build(kind: MeterKind, config: Config, machine: Machine, root: Path) -> Meter:
+    """Corrected, if the configuration says how."""
+    meter, energy = build_meter(kind, config, machine, root), config.energy
+    if kind not in energy.gain and kind not in energy.offset_w:
+        return meter
+    return Fitted(meter, gain=energy.gain.get(kind, 1.0), offset_w=energy.offset_w.get(kind, 0.0))
+
+
+def build_meter(kind: MeterKind, config: Config, machine: Machine, root: Path) -> Meter:
+    """As it is. Raises ConfigError if the configuration lacks what it needs."""
     energy = config.energy
     # A Jetson's GPU has no address on the PCI bus.
     on_bus = machine.gpus if machine.jetson is None else ()

@@ -107,3 +107,26 @@ def test_plugs(tmp_path: Path) -> None:
     assert [p.topic for p in plugs(build_meters(billing, root=root))] == ["a/b"]
     assert [p.topic for p in plugs(build_meters(beside, root=root))] == ["a/b"]
     assert list(plugs(None)) == []
+
+
+def test_one_that_is_corrected(tmp_path: Path) -> None:
+    """By gain and offset, whether it bills or not; a plug is still handed its messages."""
+    energy = Energy(
+        meter="plug", plug_topic="a/b", also=("cpu_time",), gain={"cpu_time": 1.5},
+        offset_w={"plug": -1.0, "cpu_time": 20.0},
+    )  # fmt: skip
+    meters = build_meters(Config(energy=energy), root=write(tmp_path, PLAIN))
+    assert meters is not None
+    (beside,) = meters.others
+
+    assert meters.billing.device == "box × 1 + -1 W"
+    assert beside.idle_w == pytest.approx(1.5 * 4 + 20)
+    assert [plug.topic for plug in plugs(meters)] == ["a/b"]
+
+
+def test_one_that_is_not_corrected(tmp_path: Path) -> None:
+    """Is as it is, though another one's gain is known."""
+    meters = build_meters(Config(energy=Energy(gain={"nvml": 1.2})), root=write(tmp_path, PLAIN))
+
+    assert meters is not None
+    assert meters.billing.device == "box"
