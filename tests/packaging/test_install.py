@@ -83,6 +83,34 @@ def test_anything_else_is_a_usage_error(tmp_path: Path, arguments: list[str]) ->
     assert "usage:" in ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["install", "--model"], "--model needs a value"),
+        (["upgrade", "--broker=none"], "upgrade does not know --broker"),
+        (["rollback", "now"], "rollback does not know now"),
+        (["uninstall", "--purge", "--model", "x"], "uninstall does not know --model"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path: Path, arguments: list[str], words: str) -> None:
+    """Before anything of the machine is touched, whoever asks."""
+    ran = install(tmp_path / "home", *arguments)
+
+    assert (ran.returncode, ran.stdout) == (64, "")
+    assert words in ran.stderr
+
+
+def test_a_machine_without_systemd_is_refused(tmp_path: Path) -> None:
+    """Nothing can be installed as a service there."""
+    if os.geteuid() != 0 or Path("/run/systemd/system").exists():
+        pytest.skip("for root of a machine without systemd")
+    ran = install(tmp_path / "home", "install")
+
+    assert ran.returncode == 69
+    assert "not booted with systemd" in ran.stderr
+    assert not Path("/opt/wattnap").exists()
+
+
 def test_an_old_python_is_refused(tmp_path: Path) -> None:
     """It says which one it found."""
     script = 'case "$*" in "-c ") ;; -V) echo Python 3.9.2 ;; *) exit 1 ;; esac'
