@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 J_PER = {"kWh": 3.6e6, "Wh": 3600.0, "J": 1.0}
 G_PER = {"kg": 1000.0, "g": 1.0}
+S_PER = {"h": 3600.0, "min": 60.0, "s": 1.0}
 
 THREE = {
     "as_shipped": "as vLLM ships",
@@ -70,6 +71,7 @@ def _show_lines(account: Account, by: str, currency: str) -> None:
     rows = account.rows
     table = [*rows, account.total | {by: "total"}]
     doing = [words("doing", table, "line")] if by == "depth" else []
+    span, per_span = _unit(rows, S_PER, "seconds")
     columns = [
         words(by, table, by),
         *doing,
@@ -77,7 +79,7 @@ def _show_lines(account: Account, by: str, currency: str) -> None:
         *_joules(table, "energy_j", rank=0),
         Column("%", map(_percent, rows), rank=1, right=True),
         Bars(bars.plain([row["share"] for row in rows]), rank=2),
-        amounts("hours", table, "seconds", per=3600, rank=4),
+        amounts(span, table, "seconds", per=per_span, rank=4),
         Column("W", map(_mean_w, rows), rank=5, right=True),
         *_costs(table, currency),
         *_worth(table),
@@ -191,10 +193,11 @@ def _costs(table: Sequence[Row], currency: str) -> list[Column]:
 
 
 def _worth(table: Sequence[Row]) -> list[Column]:
-    unmeasured = [{"h": row.get("unmeasured_s") or None} for row in table]
+    gaps = [{"s": s} if (s := row.get("unmeasured_s") or 0.0) >= 1 else {} for row in table]
+    span, per = _unit(gaps[:-1], S_PER, "s")
     trust = ["" if "trust" not in row else row["trust"] or NOT_MEASURED for row in table]
     return [
-        amounts("h unmeasured", unmeasured, "h", per=3600, rank=6),
+        amounts(f"{span} unmeasured", gaps, "s", per=per, rank=6),
         Column("trust", trust, rank=3),
     ]
 
@@ -212,6 +215,8 @@ def _percent(row: Row) -> str:
 
 
 def _mean_w(row: Row) -> str:
-    """While it was measured."""
+    """While it was measured, if that was for long enough to say."""
     seconds = row["seconds"] - row["unmeasured_s"]
-    return f"{row['energy_j'] / seconds:.1f}" if row["energy_j"] is not None and seconds > 0 else ""
+    if row["energy_j"] is None or seconds < 1:
+        return ""
+    return f"{row['energy_j'] / seconds:.1f}"
