@@ -198,6 +198,7 @@ async def _running(
         intake = Intake(
             alias=alias,
             device=books.device,
+            source=books.source,
             store=store,
             journal=journal,
             roster=roster,

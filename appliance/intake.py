@@ -54,6 +54,7 @@ class Intake:
         *,
         alias: str,
         device: str,
+        source: str | None,
         store: Store,
         journal: Journal,
         roster: Roster,
@@ -66,7 +67,7 @@ class Intake:
         max_waiting: int,
     ) -> None:
         self.notices = notices
-        self._alias, self._device = alias, device
+        self._alias, self._device, self._source = alias, device, source
         self._store, self._journal = store, journal
         self._roster = roster
         self._supervisor = supervisor
@@ -271,7 +272,9 @@ class Intake:
         }
 
     async def energy(self) -> dict[str, Any]:
-        return await self._store.read(ledger.summary)
+        """Of today nothing may be written down yet; how it is measured is known all the same."""
+        told: dict[str, Any] = await self._store.read(ledger.summary)
+        return told | {"source": told["source"] or self._source}
 
     def _deferred_until(self) -> str | None:
         """When the engine is woken for them at the latest; None: nobody is deferred."""

@@ -47,7 +47,9 @@ async def test_a_plug_bills(broker: Mosquitto, tmp_path: Path) -> None:
             await asyncio.sleep(2.0)  # joules are made of time
             answer = await asyncio.to_thread(wattnap, "ask", "hello", config=config)
             await asyncio.to_thread(wattnap, "rest", config=config)
-            shown = await asyncio.to_thread(wattnap, "energy", "--by", "depth", "--json", config=config)
+            shown = await asyncio.to_thread(
+                wattnap, "energy", "--by", "depth", "--json", config=config
+            )
         drawing.cancel()
 
     assert answer.returncode == 0, answer.stderr
