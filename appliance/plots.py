@@ -189,8 +189,9 @@ def _request_bar(name: str, rows: Sequence[Row]) -> Bar:
     full_j = sum(row["full_j"] or 0.0 for row in rows)
     tokens = sum(row["completion_tokens"] for row in rows)
     per_token = f"{_figure(1000 * full_j / tokens)} J / 1000 tokens" if tokens and full_j else ""
+    shown = "".join(character if character.isprintable() else "?" for character in name)
     return Bar(
-        name if len(name) <= 30 else f"{name[:29]}…",
+        shown if len(shown) <= 30 else f"{shown[:29]}…",
         [("requests", marginal_j, BLUE), ("their wakes and tails", full_j - marginal_j, RED)],
         per_token,
     )
