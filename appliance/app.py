@@ -25,7 +25,8 @@ from appliance.attempt import Attempts
 from appliance.attribution import Sight
 from appliance.bake import Bake
 from appliance.books import Books
-from appliance.building import build_engine, build_hours, engine_settings
+from appliance.building import build_engine, build_hours, engine_settings, weigher
+from appliance.calibration import Calibration
 from appliance.canary import Canary
 from appliance.clock import Clock, SystemClock
 from appliance.config import Config
@@ -45,6 +46,7 @@ from appliance.metering import build_meters, plugs
 from appliance.moves import Moves
 from appliance.notices import ApplianceChanged, EnergyBooked, Notices
 from appliance.roster import Roster
+from appliance.standing import Standing
 from appliance.store import Store
 from appliance.supervisor import Supervisor
 from drivers.meters import Meters
@@ -67,6 +69,7 @@ class Appliance:
 
     intake: Intake
     bake: Bake
+    calibration: Calibration
     hours: GoodHours
     supervisor: Supervisor
     reader: MeterReader
@@ -195,6 +198,32 @@ async def _running(
             notices=notices,
             clock=clock,
         )
+        calibration = Calibration(
+            engine=engine,
+            alias=alias,
+            device=books.device,
+            source=books.source,
+            rungs=rungs,
+            store=store,
+            supervisor=supervisor,
+            errands=errands,
+            journal=journal,
+            notices=notices,
+            clock=clock,
+            look=reader.look,
+            weigh=weigher(config),
+        )
+        standing = Standing(
+            alias=alias,
+            supervisor=supervisor,
+            roster=roster,
+            bake=bake,
+            calibration=calibration,
+            deferral=deferral,
+            journal=journal,
+            store=store,
+            clock=clock,
+        )
         intake = Intake(
             alias=alias,
             device=books.device,
@@ -204,7 +233,9 @@ async def _running(
             roster=roster,
             supervisor=supervisor,
             bake=bake,
+            calibration=calibration,
             errands=errands,
+            standing=standing,
             deferral=deferral,
             notices=notices,
             clock=clock,
@@ -226,11 +257,12 @@ async def _running(
             others = [
                 tasks.create_task(housekeeping.run(), name="housekeeping"),
                 tasks.create_task(bake.run(), name="bake"),
+                tasks.create_task(calibration.run(), name="calibration"),
                 tasks.create_task(deferral.run(), name="deferral"),
             ]
             await supervisor.started.wait()
             try:
-                yield Appliance(intake, bake, hours, supervisor, reader, store, clock)
+                yield Appliance(intake, bake, calibration, hours, supervisor, reader, store, clock)
             finally:
                 supervisor.post(Closed())
                 await supervisor.stopped.wait()

@@ -75,6 +75,11 @@ class Books:
         return self._timeline.doing
 
     @property
+    def latest(self) -> Sample | None:
+        """What the meter said last; None: nothing, or it has been let go since."""
+        return self._last
+
+    @property
     def depth(self) -> Depth:
         """Where the books have the engine."""
         return self.doing.depth

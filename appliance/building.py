@@ -6,6 +6,7 @@ Part of the composition root, beside `app` and `metering`: it names concrete dri
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +17,17 @@ from appliance.errors import ConfigError
 from appliance.good_hours import GoodHours, GoodTable, Signal
 from appliance.models import in_the_box, served
 from appliance.tariff import rate
+from drivers.held import Held, held
 from drivers.probe import nvidia_gpus, probe
 from drivers.protocols import Engine
+
+
+def weigher(config: Config) -> Callable[[bool], Held]:
+    """Says how much memory the engine's processes hold; NVML is asked where they are on a GPU."""
+    if config.engine.kind == "fake":
+        return lambda _: Held(0, 0)  # it has none
+    with_nvml = config.engine.device != "cpu" and bool(nvidia_gpus()) and not probe().unified
+    return lambda on_gpu: held(on_gpu=on_gpu and with_nvml)
 
 
 def build_hours(config: Config, clock: Clock) -> GoodHours:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from appliance.commands import (
+    decide,
     doctor,
     energy,
     export,
@@ -48,7 +49,7 @@ class Grouped(click.Group):
     sections = (
         ("Serve", ("run", "demo", "config", "model", "trial", "doctor")),
         ("Prompts", ("ask", "submit", "answer", "cancel")),
-        ("Power", ("status", "wake", "rest", "bake")),
+        ("Power", ("status", "why", "wake", "rest", "bake", "calibrate")),
         ("Log", ("requests", "energy", "savings", "wakes", "ledger", "meter")),
     )
 
@@ -90,7 +91,10 @@ def wattnap(ctx: click.Context, config: str | None) -> None:
     ctx.obj = config
 
 
-for module in (service, model, doctor, prompts, power, records, energy, export, meters):
+for module in (
+    *(service, model, doctor, prompts, power, decide),
+    *(records, energy, export, meters),
+):
     for command in module.COMMANDS:
         wattnap.add_command(command)
 

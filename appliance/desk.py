@@ -7,7 +7,7 @@ supervisor, the store or an engine. `appliance.intake` implements it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -64,6 +64,19 @@ class Answer(Struct, frozen=True):
     """The end of a live call that was answered. JSON, the same as a durable answer."""
 
     payload: bytes
+
+
+class Calibrate(Struct, frozen=True, kw_only=True):
+    """How thoroughly the ladder is to be measured.
+
+    cycles  how often each rung is gone to and woken from
+    over_s  watts are the mean over that long
+    again   also what is known already
+    """
+
+    cycles: int = 3
+    over_s: float = 60.0
+    again: bool = False
 
 
 class Desk(Protocol):
@@ -148,6 +161,21 @@ class Desk(Protocol):
 
         Whoever listens to Baking hears what comes of it; a bake that goes on is joined.
         """
+        ...
+
+    def calibrate(self, wish: Calibrate) -> AbstractContextManager[None]:
+        """The operator wants the ladder measured, for as long as the context is not left.
+
+        Whoever listens to Calibrating hears what comes of it; one that goes on is joined.
+        """
+        ...
+
+    def calibration(self) -> dict[str, Any]:  # JSON
+        """`{"rungs", "policy", "timetable", …}`: what is known by now (docs/socket.md)."""
+        ...
+
+    async def why(self, limit: int) -> dict[str, Any]:  # JSON
+        """`{"timetable", "decisions", "transitions", …}`: the latest `limit` of each."""
         ...
 
     def state(self) -> dict[str, Any]:  # JSON

@@ -96,10 +96,15 @@ class Errand:
         self.lead(depth)
         return await self._reached(depth)
 
-    async def descend(self, depth: Depth) -> bool:
-        """Likewise, from where it rests if that is above, without waking in between."""
+    async def go(self, depth: Depth) -> bool:
+        """Likewise, from wherever it is: down without waking in between, or up."""
         self.lead(depth)
         return await self._reached(depth, directly=True)
+
+    async def go_up(self) -> None:
+        """Have it awake, and stay so while nobody asks."""
+        self.lead(Depth.AWAKE)
+        await self.come_up()
 
     async def come_up(self) -> None:
         """Have it awake."""
@@ -119,11 +124,6 @@ class Errand:
         if self._supervisor.idleness.undisturbed:
             goal = self._supervisor.idleness.resting
             self._supervisor.post(lc.StepDue(goal, self._cause))
-
-    async def changed(self) -> None:
-        """Return when the machine has moved, or it is to be left off."""
-        await anext(self._changes)
-        self.look_out()
 
     def look_out(self) -> None:
         """Raise LeftOff if it is not to go on."""

@@ -190,6 +190,12 @@ class BakeFailed(ApplianceError):
     code = "bake_failed"
 
 
+class CalibrationFailed(ApplianceError):
+    """The ladder was not measured to its end. What was measured is kept."""
+
+    code = "calibration_failed"
+
+
 class Interrupted(ApplianceError):
     """The daemon is stopping. What it accepted is run after the next start."""
 

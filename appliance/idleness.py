@@ -121,6 +121,11 @@ class Idleness:
         return Plan(led, self._begun_s, goal.cause, goal.cause)
 
     @property
+    def timetable(self) -> Timetable:
+        """The policy's, as of now."""
+        return self._ask_policy()
+
+    @property
     def undisturbed(self) -> bool:
         """Nobody has asked for it since it last rested, and nobody wants it kept awake."""
         return not self._disturbed and self._keep_warm_until_s <= self._clock.now()

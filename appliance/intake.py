@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import timedelta
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
 from appliance import inbox, ledger
 from appliance.bake import Bake
+from appliance.calibration import Calibration
 from appliance.clock import Clock, iso, seconds_between
 from appliance.deferral import Deferral
-from appliance.desk import Answer, Delivery, Outgoing, Receipt
+from appliance.desk import Answer, Calibrate, Delivery, Outgoing, Receipt
 from appliance.errand import Errands
 from appliance.errors import (
     ApplianceError,
@@ -39,6 +39,7 @@ from appliance.notices import Notices, OutboxReady, Part, Progress
 from appliance.replies import LiveReply
 from appliance.request import Request
 from appliance.roster import Entry, Roster
+from appliance.standing import Standing
 from appliance.store import Store
 from appliance.supervisor import Supervisor
 from policies.ladder import Depth
@@ -60,7 +61,9 @@ class Intake:
         roster: Roster,
         supervisor: Supervisor,
         bake: Bake,
+        calibration: Calibration,
         errands: Errands,
+        standing: Standing,
         deferral: Deferral,
         notices: Notices,
         clock: Clock,
@@ -72,6 +75,7 @@ class Intake:
         self._roster = roster
         self._supervisor = supervisor
         self._bake = bake
+        self._calibration, self._standing = calibration, standing
         self._errands, self._deferral = errands, deferral
         self._clock = clock
         self._max_waiting = max_waiting
@@ -243,45 +247,22 @@ class Intake:
     def bake(self, *, again: bool = False) -> None:
         self._bake.ask(again=again)
 
+    def calibrate(self, wish: Calibrate) -> AbstractContextManager[None]:
+        return self._calibration.follow(wish)
+
+    def calibration(self) -> dict[str, Any]:
+        return self._calibration.result()
+
+    async def why(self, limit: int) -> dict[str, Any]:
+        return await self._standing.why(limit)
+
     def state(self) -> dict[str, Any]:
-        machine, load = self._supervisor.machine, self._roster.load
-        facts = self._supervisor.moves.facts
-        return {
-            "state": machine.state.name.lower(),
-            "depth": ledger.word(machine.depth),
-            "since": self._supervisor.since,
-            "engine": self._alias,
-            "version": facts.version if facts else None,
-            "pids": list(facts.pids) if facts else [],
-            "waiting": load.waiting,
-            "running": load.running,
-            "deferred": len(self._roster.deferred),
-            "deferred_until": self._deferred_until(),
-            "expected_wake_s": round(self._supervisor.expected_wake_s, 1),
-            "failure": self._supervisor.moves.failure,
-            "lacks": {
-                ledger.word(depth): why
-                for depth in Depth
-                if (why := self._supervisor.moves.rungs.lacks(depth))
-            },
-            "retry_at": self._supervisor.retries.due_at,
-            "bake": self._bake.state,
-            "smaller": list(self._supervisor.moves.smaller),
-            "ledger_rows_lost": self._journal.lost,
-            "set_aside": str(self._store.set_aside) if self._store.set_aside else None,
-        }
+        return self._standing.state()
 
     async def energy(self) -> dict[str, Any]:
         """Of today nothing may be written down yet; how it is measured is known all the same."""
         told: dict[str, Any] = await self._store.read(ledger.summary)
         return told | {"source": told["source"] or self._source}
-
-    def _deferred_until(self) -> str | None:
-        """When the engine is woken for them at the latest; None: nobody is deferred."""
-        if not self._roster.deferred:
-            return None
-        left_s = self._deferral.latest_s - self._clock.now()
-        return iso(self._clock.utc() + timedelta(seconds=max(0.0, left_s)))
 
     def _check(self, request: Request) -> None:
         if request.model not in {None, self._alias}:

@@ -1,13 +1,15 @@
-"""Which rungs this machine offers, and at what price until they have been measured.
+"""Which rungs this machine offers, and at what price: a guess until it has been measured.
 
-The engine says what it can; what a wake takes is learned from each one.
+The engine says what it can, a calibration what it costs (`appliance.calibration`); what
+a move takes is learned from each one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from appliance.prices import Price, Prices, rungs
 from drivers.protocols import Engine, Rest
 from policies.ladder import Depth, Ladder, Rung
 
@@ -48,17 +50,24 @@ NEEDS: Mapping[Depth, tuple[Rest, ...]] = {
 
 
 class Rungs:
-    """One engine's ladder, as it is now."""
+    """One engine's ladder, as it is now.
+
+    prices  of this machine, by a calibration; empty until there is one
+    keep    is called with each price that a real move has changed
+    """
 
     def __init__(self, engine: Engine, wake_s: Mapping[Depth, float]) -> None:
         """`wake_s`: what the ledger says the latest wake from a depth took here."""
+        self.prices: Prices = {}
+        self.keep: Callable[[Price], None] = lambda _: None
         self._engine = engine
         self._wake_s = dict(wake_s)
         self._withdrawn: dict[Depth, str] = {}
 
     def offered(self) -> Ladder:
         """AWAKE, what the engine can, OFF."""
-        return (AWAKE, *(self._priced(rung) for rung in RESTS if not self.lacks(rung.depth)))
+        guesses = (self._guess(rung) for rung in RESTS if not self.lacks(rung.depth))
+        return rungs(self.prices, (AWAKE, *guesses))
 
     def lacks(self, depth: Depth) -> str:
         """Why it is not offered; empty if it is."""
@@ -71,17 +80,44 @@ class Rungs:
 
     def expected_wake_s(self, depth: Depth) -> float:
         """Seconds from the order to wake until it can serve, as far as is known."""
+        price = self.prices.get(depth)
+        if price is not None and price.wake_s.count:
+            return price.wake_s.p90
         rung = next((rung for rung in RESTS if rung.depth is depth), AWAKE)
-        return self._priced(rung).wake_s
+        return self._guess(rung).wake_s
 
     @property
     def longest_wake_s(self) -> float:
         """From wherever it may rest."""
         return max(rung.wake_s for rung in self.offered())
 
-    def learn(self, depth: Depth, wake_s: float) -> None:
-        """A wake from there took that long."""
-        self._wake_s[depth] = wake_s
+    def learn(self, here: Depth, to: Depth, seconds: float) -> None:
+        """A real move took that long."""
+        if to is Depth.AWAKE:
+            self._wake_s[here] = seconds
+        if (found := self._moved(here, to)) is not None:
+            price, up = found
+            (price.wake_s if up else price.enter_s).add(seconds)
+            self.keep(price)
 
-    def _priced(self, rung: Rung) -> Rung:
+    def learn_cost(self, here: Depth, to: Depth, energy_j: float) -> None:
+        """A real move took so many joules, all told."""
+        if (found := self._moved(here, to)) is not None:
+            price, up = found
+            (price.wake_j if up else price.enter_j).add(energy_j)
+            self.keep(price)
+
+    def above(self, depth: Depth) -> Depth:
+        """From where the edge to it is paid for."""
+        return max(rung.depth for rung in self.offered() if rung.depth < depth)
+
+    def _moved(self, here: Depth, to: Depth) -> tuple[Price, bool] | None:
+        """Whose price tells of it, and whether it was the way up. None: nobody's."""
+        if to is Depth.AWAKE:
+            price = self.prices.get(here)
+            return None if price is None else (price, True)
+        price = self.prices.get(to)
+        return None if price is None or here is not self.above(to) else (price, False)
+
+    def _guess(self, rung: Rung) -> Rung:
         return replace(rung, wake_s=self._wake_s.get(rung.depth, rung.wake_s))

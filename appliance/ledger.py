@@ -227,6 +227,16 @@ def last_wakes_s(db: Database, engine: str) -> dict[Depth, float]:
     return {Depth[depth.upper()]: float(seconds) for depth, seconds, _ in found}
 
 
+def latest_moves(db: Database, engine: str, limit: int) -> list[dict[str, Any]]:
+    """The latest climbs and edges, oldest first. `energy_j`: None: not measured."""
+    found = db.query(
+        "SELECT at, from_depth, to_depth, cause, seconds, energy_j, outcome, error"
+        " FROM ledger_transition WHERE engine = ? ORDER BY seq DESC LIMIT ?",
+        [engine, limit],
+    )
+    return list(found)[::-1]
+
+
 def latest_service_s(db: Database, engine: str, limit: int = 100) -> list[float]:
     """Seconds from start to end of the latest answers, oldest first."""
     found = db.execute(

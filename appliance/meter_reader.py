@@ -18,6 +18,7 @@ from appliance.journal import Journal
 from appliance.meter_totals import MeterTotals
 from appliance.rounds import Rounds, at_rest
 from drivers.meters import Look, Meters
+from drivers.protocols import Sample
 from policies.ladder import Depth
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,11 @@ class MeterReader:
             self._asked.append(done)
             self._wake()
             await done
+
+    async def look(self) -> Sample | None:
+        """What the meter that bills says now; None: there is none, or it is not to be disturbed."""
+        await self.catch_up()
+        return self._books.latest
 
     async def checkpoint(self) -> None:
         """An hour is over: close it."""

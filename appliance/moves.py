@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from functools import partial
+from typing import NamedTuple
 
 from appliance.books import Books
 from appliance.canary import Canary
@@ -27,8 +28,20 @@ log = logging.getLogger(__name__)
 HOUR_S = 3600.0
 SLEEPING = (Depth.LIGHT, Depth.PARKED)
 """Here the engine's process lives, and must come back as the one it was."""
+CALIBRATION = "calibrate"
+UNPRICED = 20
+"""Moves whose joules are waited for: a conversation may keep them from being known."""
 MAX_RECYCLES = 2
 """Times an hour that an engine may come back from sleep as another."""
+
+
+class Passed(NamedTuple):
+    """One way that was taken. `began_s`: on the boot clock."""
+
+    here: Depth
+    to: Depth
+    began_s: float
+    seconds: float
 
 
 class Moves:
@@ -39,7 +52,8 @@ class Moves:
     smaller          how it differs from its configuration, which did not fit
     missing          what it lacked, at its latest sleep, to wake as quickly as it can
     arrivals         how often it has arrived, by depth
-    rungs            the ladder; each climb tells it what it took
+    latest           the latest way that was not failed
+    rungs            the ladder; each way tells it what it took
     """
 
     def __init__(
@@ -58,6 +72,8 @@ class Moves:
         self.smaller: tuple[str, ...] = ()
         self.missing = ""
         self.arrivals: Counter[Depth] = Counter()
+        self.latest: Passed | None = None
+        self._unpriced: deque[tuple[Stretch, Passed]] = deque(maxlen=UNPRICED)
         self.rungs = rungs
         self._canary = canary
         self._recycled_s: deque[float] = deque(maxlen=MAX_RECYCLES)
@@ -80,7 +96,7 @@ class Moves:
         seconds = self._arrived(move, began_s, began_at, depth, Depth.AWAKE, cause)
         log.info("awake after %.1f s", seconds)
         self.failure = None
-        self.rungs.learn(depth, seconds)
+        self._learn(move, Passed(depth, Depth.AWAKE, began_s, seconds), cause)
 
     async def _wake(self, depth: Depth) -> None:
         """Bring it up, and let it show that it is itself."""
@@ -92,6 +108,17 @@ class Moves:
             self._note_size(self.facts.smaller)
         assert self.facts is not None
         await self._canary.check(self.facts.identity, warm=warm)
+
+    def _learn(self, move: Stretch, passed: Passed, cause: str) -> None:
+        """What it took; and, of those before, what they cost, as far as that is known by now."""
+        self.latest = passed
+        self.rungs.learn(passed.here, passed.to, passed.seconds)
+        if cause != CALIBRATION:  # which looks for itself, and more closely
+            self._unpriced.append((move, passed))
+        while self._unpriced and self._unpriced[0][0].known:
+            known, past = self._unpriced.popleft()
+            if (energy_j := known.energy_j) is not None:
+                self.rungs.learn_cost(past.here, past.to, energy_j)
 
     def _note_size(self, smaller: tuple[str, ...]) -> None:
         if smaller and smaller != self.smaller:
@@ -122,6 +149,7 @@ class Moves:
             self.failure = str(error)
             raise
         seconds = self._arrived(move, began_s, began_at, here, depth, cause)
+        self._learn(move, Passed(here, depth, began_s, seconds), cause)
         log.info("at rest, %s, after %.1f s", word(depth), seconds)
 
     async def _go_down(self, depth: Depth) -> None:

@@ -73,7 +73,24 @@ class Baking(Struct, frozen=True, kw_only=True):
     energy_j: float | None = None
 
 
-Notice = Progress | Part | OutboxReady | ApplianceChanged | EnergyBooked | Baking
+class Calibrating(Struct, frozen=True, kw_only=True):
+    """A calibration moved on, or ended.
+
+    step     "starting", "resting", "down", "up"; in the end "calibrated", "failed" or "stopped"
+    depth    of the rung that is measured: at rest there, on the way down to it, or up from it
+    seconds  since it began
+    left_s   about how long it will go on
+    detail   "failed", "stopped": why
+    """
+
+    step: str
+    seconds: float
+    depth: str = ""
+    left_s: float = 0.0
+    detail: str = ""
+
+
+Notice = Progress | Part | OutboxReady | ApplianceChanged | EnergyBooked | Baking | Calibrating
 
 
 class Subscription:

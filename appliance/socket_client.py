@@ -13,7 +13,9 @@ from appliance.errors import ApplianceError, Unreachable
 
 Event = dict[str, Any]  # JSON, docs/socket.md
 
-LAST_EVENTS = frozenset({"answer", "error", "status", "ok", "cancelled", "baked"})
+LAST_EVENTS = frozenset(
+    {"answer", "error", "status", "ok", "cancelled", "baked", "calibrated", "why"}
+)
 
 
 class Daemon:

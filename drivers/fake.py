@@ -246,7 +246,6 @@ class Answer:
 class FakeMeter:
     """A meter whose power is set by hand; it counts from when it was made."""
 
-    source = "estimate"
     rails: tuple[str, ...] = ()
     wakes_device = False
     blocks = False
@@ -261,10 +260,12 @@ class FakeMeter:
         name: str = "fake",
         device: str = "box",
         idle_w: float | None = None,
+        source: str = "estimate",
         now: Callable[[], float] = boottime_s,
     ) -> None:
         self.name = name
         self.device = device
+        self.source = source
         self.idle_w = idle_w
         self.fail_next: DriverError | None = None
         self.opened = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ class Bench:
         """Return once nothing more happens without time passing."""
         for _ in range(6):
             await settled()
+            await asyncio.to_thread(lambda: None)  # what was begun in one before is over
             await self.appliance.store.write(lambda _: None)
             await self.appliance.store.read(lambda _: None)
 
@@ -147,6 +149,8 @@ async def bench(
     lacks: Mapping[Rest, str] = NOTHING_BETWEEN,
     recipe: str = "",
     to_prepare: int = 1,
+    source: str = "estimate",
+    metered: bool = True,
 ) -> AsyncIterator[Bench]:
     """A running appliance in `folder`; a second one there sees what a restart sees.
 
@@ -156,9 +160,9 @@ async def bench(
     engine = BrittleEngine(
         start_s=start_s, lacks=lacks, recipe=recipe, to_prepare=to_prepare, sleep=clock.sleep
     )
-    meter = FakeMeter(now=clock.now)
+    meter = FakeMeter(now=clock.now, source=source)
     meter.cadence = SELDOM
-    meters = Meters(meter, now=clock.now)
+    meters = Meters(meter, now=clock.now) if metered else None
     async with running(config or configured(folder), engine, meters, clock) as appliance:
         made = Bench(appliance, engine, meter, clock)
         clock.settle = made.quiet

@@ -158,6 +158,10 @@ def describe(told: dict[str, Any]) -> list[str]:
         at = cell("at", told["retry_at"])
         lines.append(f"the next start is tried at {at}; `wattnap wake` tries it now")
     lines += describe_bake(told.get("bake") or {})
+    lines += describe_calibration(told.get("calibration") or {})
+    if told.get("deferred"):
+        until = cell("at", told["deferred_until"])
+        lines.append(f"{told['deferred']} batch requests wait for a good moment, until {until}")
     if told.get("smaller"):
         lines.append(f"smaller than configured, which did not fit: {', '.join(told['smaller'])}")
     if lost := told.get("ledger_rows_lost"):
@@ -168,6 +172,25 @@ def describe(told: dict[str, Any]) -> list[str]:
     if energy.get("today_j") is not None:
         lines.append(f"{energy['today_j']:.0f} J today ({energy.get('source')})")
     return lines
+
+
+def describe_calibration(told: dict[str, Any]) -> list[str]:
+    """Whether it is decided by what was measured here."""
+    match told.get("state"):
+        case "never":
+            return [
+                "not calibrated: what the rungs cost is guessed; `wattnap calibrate` measures it"
+            ]
+        case "stale":
+            changed = ", ".join(told["changed"])
+            return [f"calibrated for another engine ({changed}); `wattnap calibrate` does it anew"]
+        case "partial":
+            lacking = ", ".join(told["lacking"])
+            return [f"not calibrated yet: {lacking}; `wattnap calibrate` goes on"]
+        case "calibrating":
+            minutes = max(1, round(told["left_s"] / 60))
+            return [f"calibrating: {told['step']}, {told['depth']}; about {minutes} min to go"]
+    return []
 
 
 def describe_bake(told: dict[str, Any]) -> list[str]:

@@ -75,8 +75,18 @@ class Bake(Op, frozen=True, kw_only=True, tag="bake"):
     again: bool = False
 
 
-AnyOp = Submit | Ask | Fetch | Cancel | Status | Wake | Rest | Bake
-OPS = "submit, ask, answer, cancel, status, wake, rest, bake"
+class Calibrate(Op, frozen=True, kw_only=True, tag="calibrate"):
+    cycles: Annotated[int, Meta(ge=1, le=50)] = 3
+    over_s: Annotated[float, Meta(ge=5, le=600)] = 60.0
+    again: bool = False
+
+
+class Why(Op, frozen=True, kw_only=True, tag="why"):
+    limit: Annotated[int, Meta(ge=1, le=100)] = 10
+
+
+AnyOp = Submit | Ask | Fetch | Cancel | Status | Wake | Rest | Bake | Calibrate | Why
+OPS = "submit, ask, answer, cancel, status, wake, rest, bake, calibrate, why"
 
 
 class Hint(Struct, frozen=True):

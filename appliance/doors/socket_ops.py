@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from appliance import desk
 from appliance.desk import Answer, Desk, Receipt
 from appliance.doors import socket_lines as lines
 from appliance.doors.socket_lines import (
     AnyOp,
     Ask,
     Bake,
+    Calibrate,
     Cancel,
     Fetch,
     Rest,
     Status,
     Submit,
     Wake,
+    Why,
 )
-from appliance.errors import BadRequest, BakeFailed, Gone
-from appliance.notices import Baking, Notice, Part, Progress, Subscription
+from appliance.errors import BadRequest, BakeFailed, CalibrationFailed, Gone
+from appliance.notices import Baking, Calibrating, Notice, Part, Progress, Subscription
 from appliance.request import Request, parse
 
 DOOR = "socket"
@@ -72,6 +75,10 @@ class Caller:
                 await self._send(lines.event("ok", op.tag))
             case Bake(again=again):
                 await self._bake(op, again=again)
+            case Calibrate():
+                await self._calibrate(op)
+            case Why(limit=limit):
+                await self._send(lines.event("why", op.tag, why=await self._desk.why(limit)))
 
     async def _bake(self, op: Bake, *, again: bool) -> None:
         """Tell how it goes on. Whoever leaves ends nothing."""
@@ -86,6 +93,27 @@ class Caller:
                 await self._send(lines.event(name, op.tag, **baking(notice)))
                 if name == "baked":
                     return
+
+    async def _calibrate(self, op: Calibrate) -> None:
+        """Tell how it goes on. Whoever leaves last ends it."""
+        self._may_cancel()
+        wish = desk.Calibrate(cycles=op.cycles, over_s=op.over_s, again=op.again)
+        with (
+            self._desk.notices.subscribed(lambda notice: isinstance(notice, Calibrating)) as news,
+            self._desk.calibrate(wish),
+        ):
+            async for notice in news:
+                assert isinstance(notice, Calibrating)
+                if notice.step in {"failed", "stopped"}:
+                    raise CalibrationFailed(notice.detail)
+                told: dict[str, Any] = {"seconds": round(notice.seconds, 3)}
+                if notice.step == "calibrated":
+                    told |= self._desk.calibration()
+                    await self._send(lines.event("calibrated", op.tag, **told))
+                    return
+                told |= {"step": notice.step, "depth": notice.depth}
+                told |= {"left_s": round(notice.left_s)}
+                await self._send(lines.event("calibrating", op.tag, **told))
 
     async def _request(self, op: Submit | Ask) -> None:
         try:

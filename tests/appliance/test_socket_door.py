@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from appliance.desk import Calibrate
 from appliance.doors.socket import MAX_CONNECTIONS, STALLED_S, SocketDoor
 from appliance.doors.socket_connection import MAX_OPS, Connection
 from appliance.doors.socket_lines import OPS
 from appliance.errors import ApplianceError, BadRequest, ConfigError, InboxFull, WakeFailed
-from appliance.notices import Baking
+from appliance.notices import Baking, Calibrating
 from tests.fakes.desk import FakeDesk
 
 LIMIT = 64 * 1024
@@ -246,6 +247,52 @@ async def test_a_bake_is_followed_to_its_end(desk: FakeDesk, path: Path) -> None
         },
     ]
     assert failed["error"] == {"code": "bake_failed", "message": "no such flag"}
+
+
+async def test_a_calibration_is_followed_to_its_end(desk: FakeDesk, path: Path) -> None:
+    """Its steps, then the prices; a failed one ends with the error. Whoever goes lets go of it."""
+    desk.calibratings = [
+        Calibrating(step="resting", depth="parked", seconds=10.0, left_s=99.6),
+        Calibrating(step="calibrated", seconds=60.0),
+    ]
+    async with serving(path, desk), connected(path) as client:
+        await client.send({"op": "calibrate", "cycles": 2, "tag": 1})
+        told = [await client.event() for _ in range(2)]
+        desk.calibratings = [Calibrating(step="failed", seconds=1.0, detail="no such flag")]
+        await client.send({"op": "calibrate", "again": True})
+        failed = await client.event()
+        desk.calibratings = []
+        desk.begun_calibrations.clear()
+        desk.left_calibrations.clear()
+        await client.send({"op": "calibrate", "over_s": 5})
+        async with asyncio.timeout(10):
+            await desk.begun_calibrations.wait()
+    async with asyncio.timeout(10):
+        await desk.left_calibrations.wait()
+
+    assert desk.calibrates == [
+        Calibrate(cycles=2),
+        Calibrate(again=True),
+        Calibrate(over_s=5.0),
+    ]
+    assert told[0] == {
+        "event": "calibrating",
+        "tag": 1,
+        "step": "resting",
+        "depth": "parked",
+        "seconds": 10.0,
+        "left_s": 100,
+    }
+    assert told[1] == {"event": "calibrated", "tag": 1, "seconds": 60.0, **desk.calibration()}
+    assert failed["error"] == {"code": "calibration_failed", "message": "no such flag"}
+
+
+async def test_why(desk: FakeDesk, path: Path) -> None:
+    """As many of the latest decisions as are asked for."""
+    async with serving(path, desk), connected(path) as client:
+        await client.send({"op": "why", "limit": 7})
+
+        assert (await client.event())["why"] == await desk.why(7)
 
 
 async def test_a_text_that_looks_like_json_stays_text(desk: FakeDesk, path: Path) -> None:

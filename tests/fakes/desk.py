@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from appliance.desk import Answer, Delivery, Outgoing, Receipt
+from appliance.desk import Answer, Calibrate, Delivery, Outgoing, Receipt
 from appliance.errors import ApplianceError, BadRequest, Conflict
-from appliance.notices import ApplianceChanged, Baking, Notices, OutboxReady, Part, Progress
+from appliance.notices import (
+    ApplianceChanged,
+    Baking,
+    Calibrating,
+    Notices,
+    OutboxReady,
+    Part,
+    Progress,
+)
 from appliance.request import Request
 
 Key = tuple[str, str, str]
@@ -42,6 +50,10 @@ class FakeDesk:
         self.bakes: list[bool] = []
         self.bakings: list[Baking] = []
         """What whoever asks for a bake is told of it."""
+        self.calibrates: list[Calibrate] = []
+        self.calibratings: list[Calibrating] = []
+        """What whoever asks for a calibration is told of it."""
+        self.begun_calibrations, self.left_calibrations = asyncio.Event(), asyncio.Event()
         self.delivered_numbers: list[int] = []
         self.undeliverables: dict[int, str] = {}
         """Numbers, and why."""
@@ -167,6 +179,23 @@ class FakeDesk:
         self.bakes.append(again)
         for told in self.bakings:
             self.notices.tell(told)
+
+    @contextlib.contextmanager
+    def calibrate(self, wish: Calibrate) -> Iterator[None]:
+        self.calibrates.append(wish)
+        self.begun_calibrations.set()
+        for told in self.calibratings:
+            self.notices.tell(told)
+        try:
+            yield
+        finally:
+            self.left_calibrations.set()
+
+    def calibration(self) -> dict[str, Any]:
+        return {"rungs": [{"depth": "awake", "power_w": None}], "policy": "fixed", "timetable": []}
+
+    async def why(self, limit: int) -> dict[str, Any]:
+        return {"timetable": [], "decisions": [{"limit": limit}], "transitions": []}
 
     def state(self) -> dict[str, Any]:
         return {"state": "asleep", "depth": "off", "engine": "main", "waiting": 0, "running": 0}
