@@ -162,6 +162,7 @@ def test_migrations_are_applied_once(tmp_path: Path) -> None:
         "0006_undelivered",
         "0007_attribution",
         "0008_quick_views",
+        "0009_calibration",
     ]
 
 
