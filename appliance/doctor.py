@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from appliance.checks.rungs import rungs
 from appliance.config import Config
 from appliance.defaults import settings, weights_bytes
 from appliance.engine_lock import LOCK, read_lock
-from appliance.errors import ConfigError
+from appliance.errors import ConfigError, StorageFailed, Unreachable
 from appliance.models import served
+from appliance.prices import latest_made_of
+from appliance.reading import reading
 from drivers.capture import captured, write
 from drivers.disk import fsync_s
 from drivers.errors import DriverError, NotSupported
@@ -104,6 +107,7 @@ def gather(
         no_such_group=not _is_group(config.socket.group),
         nvml=_nvml(found, deep=deep, nvml=nvml),
         weights_bytes=model,
+        calibrated=_calibrated(config),
         fsync_s=_fsyncs(Path(config.state_dir)),
     )
 
@@ -197,6 +201,14 @@ def _socket(path: Path) -> tuple[str, str]:
     except OSError:
         return "absent", ""
     return ("ours" if os.access(path, os.R_OK | os.W_OK) else "forbidden"), group
+
+
+def _calibrated(config: Config) -> Mapping[str, str] | str | None:
+    try:
+        with reading(config.database) as database:
+            return latest_made_of(database, config.engine.alias)
+    except (Unreachable, StorageFailed) as error:
+        return str(error)
 
 
 def _fsyncs(folder: Path) -> tuple[float, ...] | str:

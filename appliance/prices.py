@@ -10,11 +10,9 @@ import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
-
-from sqlite_utils import Database
 
 from appliance.average import Average
+from appliance.sql import Database
 from appliance.steady import same_w
 from policies.ladder import Depth, Rung
 
@@ -198,11 +196,14 @@ def keep(db: Database, recipe: str, device: str, engine: str, made_of: str, pric
     db.execute(f"INSERT OR REPLACE INTO calibration ({names}) VALUES ({places})", values)  # noqa: S608 - our names
 
 
-def latest_made_of(db: Database, engine: str, device: str) -> dict[str, Any] | None:
-    """Of what this engine consisted when it was last calibrated here; None: it never was."""
+def latest_made_of(db: Database, engine: str, device: str | None = None) -> dict[str, str] | None:
+    """Of what this engine consisted when it was last calibrated; None: it never was.
+
+    `device`: by that meter's; None: by any.
+    """
     found = db.execute(
-        "SELECT made_of FROM calibration WHERE engine = ? AND device = ? AND power_w IS NOT NULL"
-        " ORDER BY at DESC LIMIT 1",
-        (engine, device),
+        "SELECT made_of FROM calibration WHERE engine = :engine AND ram_bytes IS NOT NULL"
+        " AND (:device IS NULL OR device = :device) ORDER BY at DESC LIMIT 1",
+        {"engine": engine, "device": device},
     ).fetchone()
     return dict(json.loads(found[0])) if found else None

@@ -36,6 +36,8 @@ class Facts:
     no_such_group     `socket.group` of the configuration is no group of this machine
     nvml              what it says, or why it was not asked, in words
     weights_bytes     of the model's files; 0: not known
+    calibrated        of what the engine consisted when the ladder was measured; None: it never was;
+                      or why nobody knows, in words
     fsync_s           seconds of commits in the state folder, sorted; or why none were made
     """
 
@@ -57,6 +59,7 @@ class Facts:
     no_such_group: bool = False
     nvml: NvmlFacts | str = ""
     weights_bytes: int = 0
+    calibrated: Mapping[str, str] | str | None = ""
     fsync_s: tuple[float, ...] | str = ""
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from appliance.checks.facts import Facts
 from appliance.checks.findings import Finding, Severity
@@ -24,6 +24,8 @@ def findings(facts: Facts) -> Iterator[Finding]:
         yield _vllm(facts)
     if facts.machine.gpus:
         yield _devices(facts)
+    if facts.real_engine and not isinstance(facts.calibrated, str):
+        yield _calibration(facts, facts.calibrated)
     yield _disk(facts)
     yield _socket(facts)
 
@@ -94,6 +96,34 @@ def _devices(facts: Facts) -> Finding:
         severity=Severity.TROUBLE if facts.on_gpu else Severity.WARNING,
         fix=fix,
         exit_status=os.EX_NOPERM,
+    )
+
+
+def _calibration(facts: Facts, made_of: Mapping[str, str] | None) -> Finding:
+    """What can be told without asking the engine's Python; the daemon's status tells more."""
+    if made_of is None:
+        return Finding(
+            what="calibration",
+            says="what the rungs cost here has not been measured: it is guessed",
+            severity=Severity.NOTE,
+            fix=("wattnap calibrate",),
+        )
+    install = facts.install
+    now = {"driver": facts.machine.driver}
+    if not isinstance(install, str):
+        now["vLLM"] = f"{install.distribution} {install.version}"
+    changed = [
+        f"{name} {made_of.get(name) or 'none'}, now {is_ or 'none'}"
+        for name, is_ in now.items()
+        if made_of.get(name, "") != is_
+    ]
+    if not changed:
+        return Finding(what="calibration", says="the ladder was measured with this driver and vLLM")
+    return Finding(
+        what="calibration",
+        says=f"the ladder was measured with {'; '.join(changed)}",
+        severity=Severity.WARNING,
+        fix=("wattnap calibrate",),
     )
 
 

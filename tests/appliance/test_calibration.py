@@ -336,7 +336,7 @@ async def test_real_moves_refine_it(tmp_path: Path) -> None:
     """A machine that has become slower is priced so, by and by; and the next daemon knows."""
     async with ladder(tmp_path) as b:
         await calibrated(b)
-        old_s = price(b, Depth.PARKED).wake_s.mean
+        old_s, old_j = (getattr(price(b, Depth.PARKED), n).mean for n in ("wake_s", "wake_j"))
         slow, wake = 10.0, b.engine.wake
 
         async def slower() -> None:
@@ -351,6 +351,9 @@ async def test_real_moves_refine_it(tmp_path: Path) -> None:
             seen.append(price(b, Depth.PARKED).wake_s.mean)
         assert old_s < seen[0] < old_s + slow / 2
         assert seen[-1] == pytest.approx(old_s + slow, rel=0.1)
+        # What the slow part draws is what was drawn at rest before it.
+        slow_j = old_j + slow * WATTS[Depth.PARKED]
+        assert price(b, Depth.PARKED).wake_j.mean == pytest.approx(slow_j, rel=0.1)
 
     async with ladder(tmp_path) as b:
         await b.quiet()

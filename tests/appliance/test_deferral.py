@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 import random
+import tempfile
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from appliance.lifecycle import State
 from appliance.notices import Progress
 from appliance.roster import Entry
 from policies.ladder import Depth
+from tests.appliance.commands import daemon, wattnap, write_config
 from tests.benches import IDLE_S, Bench, bench, configured, served
 from tests.fake_clock import FakeClock
 
@@ -28,6 +31,13 @@ DAY_S = 86400.0
 MARGIN_S = 60.0
 OFF = (State.ASLEEP, Depth.OFF)
 AWAKE = (State.AWAKE, Depth.AWAKE)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """For sockets: pytest's own folders are too deep (unix(7))."""
+    with tempfile.TemporaryDirectory(prefix="wn") as folder:
+        yield Path(folder)
 
 
 def deferring(
@@ -259,6 +269,22 @@ async def test_a_restart_keeps_them_deferred(tmp_path: Path) -> None:
 
         await clock.advance(1 + START_S)
         assert await b.states() == {"report": "done"}
+
+
+def test_a_crash_keeps_them_deferred(place: Path) -> None:
+    """SIGKILL of the daemon: the next one defers them; the operator's wake serves them."""
+    configured_, log = write_config(place, "bake = false\n"), place / "log"
+    body = '{"prompt": "report", "wattnap": {"class": "batch", "id": "one"}}'
+    with daemon(configured_, log, "--start-s", "0.1", stand_in=True) as process:
+        assert wattnap("submit", "-", given=body, config=configured_).returncode == 0
+        process.kill()
+        process.wait()
+    with daemon(configured_, log, "--start-s", "0.1", stand_in=True):
+        assert "1 batch request" in wattnap("status", config=configured_).stdout
+        wattnap("wake", config=configured_)
+        answer = wattnap("answer", "one", "--wait", config=configured_)
+        assert answer.stdout
+        assert "batch request" not in wattnap("status", config=configured_).stdout
 
 
 async def test_what_ran_is_not_deferred_again(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from appliance.commands.doctor import lines
 from appliance.config import Config, Engine, Socket
 from appliance.doctor import examine, gather, judge
 from appliance.errors import ConfigError
+from appliance.store import open_database
 from drivers.host_memory import Memory
 from tests.fakes.nvml import Nvml
 from tests.fakes.python_with_vllm import python_with
@@ -355,6 +356,28 @@ def test_a_group_that_is_none(examined: Examine, tmp_path: Path) -> None:
 
     assert report.exit_status == os.EX_CONFIG
     assert found(report, "socket").fix == ("sudo groupadd no-such-group",)
+
+
+def test_the_calibration(tmp_path: Path) -> None:
+    """Nobody knows, never done, done with this driver and vLLM, done with others."""
+    root = write(tmp_path / "root", DESKTOP)
+    config = config_in(tmp_path)
+    facts = gather(config, root=root, nvml=Nvml(), account=NOBODY)
+    assert isinstance(facts.calibrated, str)
+    assert "calibration" not in {finding.what for finding in judge(facts).findings}
+
+    open_database(config.database).close()
+    facts = gather(config, root=root, nvml=Nvml(), account=NOBODY)
+    assert facts.calibrated is None
+    assert found(judge(facts), "calibration").fix == ("wattnap calibrate",)
+
+    same = {"driver": facts.machine.driver, "vLLM": "vllm 0.32.0", "flags": "abc"}
+    fine = judge(replace(facts, calibrated=same))
+    assert found(fine, "calibration").severity is Severity.FINE
+    other = judge(replace(facts, calibrated={**same, "driver": "1.2", "vLLM": "vllm 0.26.0"}))
+    assert found(other, "calibration").severity is Severity.WARNING
+    assert f"driver 1.2, now {facts.machine.driver}" in found(other, "calibration").says
+    assert "vLLM vllm 0.26.0, now vllm 0.32.0" in found(other, "calibration").says
 
 
 def test_the_socket(tmp_path: Path) -> None:
