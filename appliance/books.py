@@ -204,6 +204,8 @@ class Books:
 
     def close(self) -> None:
         """Nothing will be measured any more: settle all, with what is known."""
+        if self._clock.now() - self._booked_s > AHEAD_S:
+            self.lapse()  # the last look has failed
         self._settle(everything=True)
         if self._period is not None and self._period.end_s == math.inf:
             self._leaving.append(self._period)
@@ -225,6 +227,8 @@ class Books:
 
     def _close_share(self, shared: Share) -> None:
         """How far its joules can be trusted."""
+        if self.source is None:
+            return  # its row says already that it was not measured
         short = shared.measured_s < max(SHORT_S, 2 * self._sight.window_s)
         doubtful = short or shared.lost_s or not shared.sure or self.source == "estimate"
         shared.quality = "low" if doubtful else "good"

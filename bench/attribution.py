@@ -17,7 +17,6 @@ import time
 from collections import defaultdict
 from typing import Any
 
-from appliance.timeline import Share
 from bench.rig import machine, report
 from drivers.plant import Plant
 from drivers.plant_meter import BOXCAR_25_100, COUNTER, COUNTER_25_100, TRAILING_1_S, Sensor
@@ -76,22 +75,19 @@ def judged(story: Story, sensor: Sensor, played: Played) -> dict[str, Any]:
         if cause.line == "request"
     }
     off = [
-        abs((share.energy_j or 0.0) / requests[id] - 1)
+        (share.quality, abs((share.energy_j or 0.0) / requests[id] - 1))
         for id, share in played.shares.items()
-        if seconds(share) >= LONG_S
+        if share.measured_s + share.lost_s >= LONG_S
     ]
     return {
         "unattributed": (abs(drawn_j - sum(found.values())) + unattributed_j) / drawn_j,
         "lines": {line: found.get(line, 0.0) / joules - 1 for line, joules in true.items()},
-        "requests": off,
+        "requests": [error for _, error in off],
+        "good": [error for quality, error in off if quality == "good"],
         "identity": abs(sum(found.values()) / (played.metered_j + played.table_j) - 1),
         "unmeasured_s": played.unmeasured_s,
         "looks_per_s": played.looks / (plant.end_s - plant.start_s),
     }
-
-
-def seconds(share: Share) -> float:
-    return share.measured_s + share.lost_s
 
 
 def worst(days: list[dict[str, Any]]) -> dict[str, Any]:
@@ -109,6 +105,8 @@ def worst(days: list[dict[str, Any]]) -> dict[str, Any]:
         "request_p50": round(off[len(off) // 2], 4) if off else None,
         "request_p95": round(off[int(0.95 * len(off))], 4) if off else None,
         "request_worst": round(off[-1], 4) if off else None,
+        "good": sum(len(day["good"]) for day in days),
+        "good_worst": round(max(each for day in days for each in day["good"]), 4),
         "identity": max(day["identity"] for day in days),
         "unmeasured_s": round(max(day["unmeasured_s"] for day in days), 1),
         "looks_per_s": round(max(day["looks_per_s"] for day in days), 3),

@@ -56,8 +56,9 @@ class NvmlMeter:
         self.name = "nvml" if by == "counter" else "nvml-power"
         self.source = "counter" if by == "counter" else "integral"
         # A look at the counter is 0.5 % of a core's second; nothing is lost between two.
+        # Between two looks at power a straight line is drawn, and moves are short and steep.
         self.cadence = (
-            Cadence(busy_hz=0.5) if by == "counter" else Cadence(busy_hz=2.0, moving_hz=2.0)
+            Cadence(busy_hz=0.5) if by == "counter" else Cadence(busy_hz=2.0, moving_hz=5.0)
         )
         # What NVML calls power is the mean of the last second on most GPUs.
         self.window_s = self.resolution_s + (0.0 if by == "counter" else 1.0)

@@ -108,7 +108,8 @@ class PlantMeter:
         self.window_s = sensor.window_s if counts else sensor.period_s + sensor.window_s
         # As the drivers of such sensors do.
         busy_hz = 0.5 if counts else 10.0 if sensor.window_s < 1 else 2.0
-        self.cadence = Cadence(busy_hz=busy_hz, moving_hz=max(1.0, busy_hz))
+        moving_hz = 5.0 if busy_hz == 2.0 else max(1.0, busy_hz)
+        self.cadence = Cadence(busy_hz=busy_hz, moving_hz=moving_hz)
         self._sensor, self._now = sensor, now
         self._eye = _Eye(plant, sensor, now())
         most_w = 1.1 * max(1.0, sensor.gain) * plant.peak_w

@@ -163,6 +163,7 @@ def test_migrations_are_applied_once(tmp_path: Path) -> None:
         "0007_attribution",
         "0008_quick_views",
         "0009_calibration",
+        "0010_days",
     ]
 
 
