@@ -67,32 +67,53 @@ Timetable = tuple[Step, ...]
 """Steps in order of time. The first is always (0, AWAKE)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time for which there is a standing wish.
+
+    from_s, until_s  since the idle period began; from_s may lie before it
+    warm             true: be awake; false: rest
+    """
+
+    from_s: float
+    until_s: float
+    warm: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
     """What the appliance knows as an idle period begins, as plain numbers.
 
     minute_of_week   local time: Monday 00:00 is 0, at most 10 079
     lambda_w         watts that a waiting person is worth; 0 for batch
-    keep_warm_s      stay awake at least this much longer (operator, window); 0: no wish
-    rest_s           rest for this much longer, whatever else (operator, window); 0: no wish
+    busy_s           how long it has served without a break until now
+    keep_warm_s      the operator wants it awake for this much longer; 0: no wish
+    windows          standing wishes for the time ahead
     wake_cap_s       longest wake each door accepts; None: any
     batch_waiting    deferred requests that wait for an awake engine
     """
 
     minute_of_week: int = 0
     lambda_w: float = 100.0
+    busy_s: float = 0.0
     keep_warm_s: float = 0.0
-    rest_s: float = 0.0
+    windows: tuple[Window, ...] = ()
     wake_cap_s: float | None = None
     batch_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One idle period, from the last completion to the next arrival."""
+    """One idle period, from the last completion to the next arrival.
+
+    depth        where the arrival found it
+    ladder, now  what a policy was asked with as it began; no ladder: nothing was asked
+    """
 
     idle_s: float
-    minute_of_week: int = 0
+    depth: Depth = Depth.AWAKE
+    ladder: Ladder = ()
+    now: Now = Now()
 
 
 class Policy(Protocol):
@@ -113,6 +134,12 @@ class Policy(Protocol):
     def plan(self, ladder: Ladder, now: Now) -> Timetable:
         """Return the timetable for an idle period that starts now."""
         ...
+
+
+def depth_at(steps: Timetable, idle_s: float) -> Depth:
+    """Where a timetable sends it from then on."""
+    due = [step.depth for step in steps if step.after_s <= idle_s]
+    return due[-1]
 
 
 def deepest(ladder: Sequence[Rung], allowed: Depth = Depth.OFF) -> Rung:

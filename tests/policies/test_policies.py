@@ -33,6 +33,7 @@ def test_fixed_rests_once_as_deep_as_it_may() -> None:
         1, Depth.PARKED
     )
     assert Fixed(idle_timeout_s=1, max_depth=Depth.AWAKE).plan(LADDER, Now()) == (awake,)
+    assert Fixed(idle_timeout_s=1, max_depth=None).plan(LADDER, Now())[-1] == Step(1, Depth.PARKED)
 
 
 def test_a_rung_has_no_negative_cost() -> None:

@@ -1,0 +1,67 @@
+"""What a rung counts for in a decision: its power, and what it holds that others could use.
+
+Holding memory has a price here and nowhere else; no ledger ever sees it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Self
+
+from policies.ladder import Gap, Ladder, Now, Policy, Timetable
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """lambda_w         watts that a waiting person is worth
+    vram_w_per_gib   watts that held GPU memory is worth
+    ram_w_per_gib    … and held host memory
+    """
+
+    lambda_w: float = 100.0
+    vram_w_per_gib: float = 0.05
+    ram_w_per_gib: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """`policy`, asked with these prices, about rungs that wake within everybody's cap."""
+
+    policy: Policy
+    prices: Prices = Prices()
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    def observe(self, gap: Gap) -> Self:
+        ladder, now = self._seen(gap.ladder, gap.now)
+        return replace(self, policy=self.policy.observe(replace(gap, ladder=ladder, now=now)))
+
+    def plan(self, ladder: Ladder, now: Now) -> Timetable:
+        return self.policy.plan(*self._seen(ladder, now))
+
+    def _seen(self, ladder: Ladder, now: Now) -> tuple[Ladder, Now]:
+        now = replace(now, lambda_w=self.prices.lambda_w)
+        return priced(ladder, self.prices, now.wake_cap_s), now
+
+
+@lru_cache(maxsize=64)
+def priced(ladder: Ladder, prices: Prices, wake_cap_s: float | None = None) -> Ladder:
+    """The rungs that wake in time, each with the watts that it counts for.
+
+    Whoever arrives while one settles waits for that too.
+    """
+    return tuple(
+        replace(
+            rung,
+            power_w=rung.power_w
+            + prices.vram_w_per_gib * rung.vram_bytes / GIB
+            + prices.ram_w_per_gib * rung.ram_bytes / GIB,
+        )
+        for rung in ladder
+        if wake_cap_s is None or rung.enter_s + rung.wake_s <= wake_cap_s
+    )
