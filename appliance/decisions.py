@@ -20,6 +20,7 @@ from policies.ladder import Depth
 KEPT = 100
 
 BECAUSE = {
+    "fallback": "the policy failed, and fixed has taken over",
     "policy": "its timetable says so",
     "operator": "the operator's word",
     "bake": "the bake",

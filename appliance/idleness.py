@@ -10,14 +10,19 @@ after it the old one goes on, at the step that is due by now.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from appliance.clock import Clock
 from appliance.tariff import minute_of_week
-from policies.ladder import Depth, Gap, Ladder, Now, Policy, Step, Timetable
+from policies.fixed import Fixed
+from policies.guarded import Decided, Guarded
+from policies.ladder import Depth, Gap, Ladder, Now, Policy, Step, Timetable, Window
+
+log = logging.getLogger(__name__)
 
 QUIET_S = 300.0
 """Without a request, before an errand goes on under a policy that never rests."""
@@ -35,7 +40,7 @@ class Plan:
     """One idle period's timetable.
 
     since_s  its steps count from there, on the boot clock
-    cause    of its moves: "policy", or an errand's
+    cause    of its moves: "policy", "fallback" where the policy failed, or an errand's
     by       whose it is, for people
     """
 
@@ -46,14 +51,20 @@ class Plan:
 
 
 class Idleness:
-    """rest_wish  an operator wants it at this depth, once nothing waits or runs"""
+    """rest_wish  an operator wants it at this depth, once nothing waits or runs
+    windows    the standing wishes for the time from a local time on
+    """
 
     def __init__(self, policy: Policy, offered: Callable[[], Ladder], clock: Clock) -> None:
         self._offered = offered
+        self.windows: Callable[[datetime], tuple[Window, ...]] = lambda _: ()
         self.rest_wish: Depth | None = None
         self._errand: Goal | None = None
         self._disturbed = False
-        self._policy, self._clock = policy, clock
+        self._policy, self._clock = _guarded(policy), clock
+        self._trouble = ""
+        self._busy_since_s = clock.now()
+        self._busy_s = 0.0
         self._since_s: float | None = clock.now()
         self._begun_s: float | None = clock.now()
         """Of the timetable in force; None: the next idle period begins one of its own."""
@@ -72,15 +83,20 @@ class Idleness:
         """Nothing is left to do."""
         if self._since_s is None:
             self._since_s = self._clock.now()
+            self._busy_s = self._since_s - self._busy_since_s
 
-    def end_gap(self, *, nobody: bool = False) -> None:
-        """Somebody came: the policy learns how long nobody did. `nobody`: it was no person."""
+    def end_gap(self, depth: Depth, *, nobody: bool = False) -> None:
+        """Somebody came, and found it there: the policy learns how long nobody did.
+
+        nobody  it was no person
+        """
         if nobody:
             return
         self._begun_s = None
         if self._since_s is not None:
-            gap = Gap(self._clock.now() - self._since_s, self._minute_of_week(self._clock.now()))
-            self._policy = self._policy.observe(gap)
+            self._busy_since_s = self._clock.now()
+            idle_s, now = self._busy_since_s - self._since_s, self._now(self._since_s)
+            self._policy = self._policy.observe(Gap(idle_s, depth, self.ladder, now))
             self._since_s = None
             self._disturbed = True
 
@@ -111,8 +127,11 @@ class Idleness:
         """The timetable for an idle period that begins now, or goes on."""
         if self._begun_s is None:
             self._begun_s = self._clock.now()
-        steps, goal = self._ask_policy(), self._errand
+        (steps, trouble), goal = self._ask_policy(), self._errand
         if goal is None or goal.depth not in {rung.depth for rung in self.ladder}:
+            if trouble:
+                by = f"policy fixed, because {self.policy} failed: {trouble}"
+                return Plan(steps, self._begun_s, "fallback", by)
             return Plan(steps, self._begun_s, "policy", f"policy {self.policy}")
         # Whoever asked a moment ago may ask on: for them it rests no sooner than it would.
         rests_s = [step.after_s for step in steps if step.depth is not Depth.AWAKE]
@@ -123,7 +142,7 @@ class Idleness:
     @property
     def timetable(self) -> Timetable:
         """The policy's, as of now."""
-        return self._ask_policy()
+        return self._ask_policy().steps
 
     @property
     def undisturbed(self) -> bool:
@@ -133,13 +152,24 @@ class Idleness:
     @property
     def resting(self) -> Depth:
         """Where the policy would have it in the end; AWAKE: it never rests."""
-        return self._ask_policy()[-1].depth
+        return self._ask_policy().steps[-1].depth
 
-    def _ask_policy(self) -> Timetable:
+    def _ask_policy(self) -> Decided:
         """As it was when the timetable in force began."""
-        minute_of_week = self._minute_of_week(self._begin_s)
-        now = Now(minute_of_week=minute_of_week, keep_warm_s=self._keep_warm_s)
-        return self._policy.plan(self.ladder, now)
+        decided = self._policy.decide(self.ladder, self._now(self._begin_s))
+        if decided.trouble and decided.trouble != self._trouble:
+            log.error("policy %s failed, fixed takes over: %s", self.policy, decided.trouble)
+        self._trouble = decided.trouble
+        return decided
+
+    def _now(self, at_s: float) -> Now:
+        local = self._local(at_s)
+        return Now(
+            minute_of_week=minute_of_week(local),
+            busy_s=self._busy_s,
+            keep_warm_s=max(0.0, self._keep_warm_until_s - at_s),
+            windows=self.windows(local),
+        )
 
     @property
     def _begin_s(self) -> float:
@@ -149,6 +179,12 @@ class Idleness:
     def _keep_warm_s(self) -> float:
         return max(0.0, self._keep_warm_until_s - self._begin_s)
 
-    def _minute_of_week(self, at_s: float) -> int:
+    def _local(self, at_s: float) -> datetime:
         ago = timedelta(seconds=self._clock.now() - at_s)
-        return minute_of_week((self._clock.utc() - ago).astimezone())
+        return (self._clock.utc() - ago).astimezone()
+
+
+def _guarded(policy: Policy) -> Guarded:
+    if isinstance(policy, Guarded):
+        return policy
+    return Guarded(policy, Fixed(idle_timeout_s=QUIET_S, max_depth=None))

@@ -88,7 +88,7 @@ class Supervisor:
         """A request waits: committed, or live."""
         if self.machine.state is lc.State.CLOSED:
             raise Interrupted
-        self.idleness.end_gap(nobody=entry.deferrable)
+        self.idleness.end_gap(self.machine.depth, nobody=entry.deferrable)
         self._roster.add(entry)
         self._deadlines.watch(entry)
         self.post(lc.Arrived())
@@ -120,7 +120,7 @@ class Supervisor:
 
     def begin(self, entry: Entry) -> None:
         """It is committed as running: run it in the place that was kept for it."""
-        self.idleness.end_gap(nobody=entry.deferrable)
+        self.idleness.end_gap(self.machine.depth, nobody=entry.deferrable)
         self._deadlines.watch(entry)
         if self.machine.state is lc.State.AWAKE:
             self._start(entry)
