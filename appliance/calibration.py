@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from appliance import prices
-from appliance.clock import Clock
+from appliance import ledger, prices
+from appliance import lifecycle as lc
+from appliance.clock import Clock, iso
 from appliance.desk import Calibrate
 from appliance.errand import Errand, Errands, LeftOff
 from appliance.errors import StorageFailed
@@ -76,6 +77,7 @@ class Calibration:
         self._going = False
         self._errand: Errand | None = None
         self._began_s = 0.0
+        self._boost_w: float | None = None
         rungs.keep = self._keep
 
     @contextmanager
@@ -115,6 +117,7 @@ class Calibration:
             "timetable": steps_json(idleness.timetable),
             "estimated": self._source == "estimate",
             "measured": self._source is not None,
+            "boost_w": self._boost_w,
         }
 
     # What is known.
@@ -131,6 +134,10 @@ class Calibration:
                 )
                 self._recipe, self._made_of = recipe, made_of_json
                 self._rungs.prices = found
+            learned = await self._store.read(
+                partial(ledger.learned, engine=self._alias, device=self._device)
+            )
+            self._boost_w = learned.get(("boost_w", ""))
             before = await self._store.read(
                 partial(prices.latest_made_of, engine=self._alias, device=self._device)
             )
@@ -190,6 +197,17 @@ class Calibration:
         )
         self._journal.put(work, may_be_lost=True)
 
+    def _keep_boost(self, boost_w: float) -> None:
+        self._boost_w = boost_w
+        work = partial(
+            ledger.keep_learned,
+            engine=self._alias,
+            device=self._device,
+            rows={("boost_w", ""): boost_w},
+            at=iso(self._clock.utc()),
+        )
+        self._journal.put(work, may_be_lost=True)
+
     # How it is done.
 
     async def _carry_out(self, wish: Calibrate) -> None:
@@ -214,6 +232,7 @@ class Calibration:
         measuring = Measuring(
             errand,
             wish,
+            engine=self._engine,
             rungs=self._rungs,
             source=self._source,
             supervisor=self._supervisor,
@@ -226,10 +245,13 @@ class Calibration:
         try:
             await measuring.run()
         except LeftOff:
-            if self._followers:
-                raise  # the operator wants it elsewhere, or it does not work
-            await errand.go_home()
+            if not self._followers:
+                await errand.go_home(measuring.restart)
+            elif measuring.restart is not None:
+                self._supervisor.post(lc.StepDue(measuring.restart, "calibrate"))
             raise
+        if measuring.boost_w is not None:
+            self._keep_boost(measuring.boost_w)
         await errand.go_home()
 
     def _tell(self, step: str, depth: Depth, left_s: float) -> None:

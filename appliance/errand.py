@@ -111,9 +111,14 @@ class Errand:
         if self._supervisor.machine.state is not lc.State.AWAKE:
             await self._reached(Depth.AWAKE)
 
-    async def go_home(self) -> None:
-        """Have it where the policy wants it by now; `stop` does not keep it from that."""
+    async def go_home(self, by_way_of: Depth | None = None) -> None:
+        """Have it where the policy wants it by now; what was told to `stop` before is done.
+
+        by_way_of  it has to be there in between
+        """
         self._stopped = ""
+        if by_way_of is not None:
+            await self.go(by_way_of)
         self.lead(None)
         if self._supervisor.machine.depth > self._supervisor.idleness.resting:
             await self.come_up()

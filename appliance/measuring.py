@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from appliance.clock import Clock, iso
 from appliance.desk import Calibrate
@@ -19,10 +21,10 @@ from appliance.ladder import Rungs
 from appliance.lifecycle import State
 from appliance.moves import Passed
 from appliance.prices import Price
-from appliance.steady import COUNT, PATIENCE, Stretch, find_resting
+from appliance.steady import COUNT, PATIENCE, Resting, Stretch, find_resting, same_w
 from appliance.supervisor import Supervisor
 from drivers.held import Held
-from drivers.protocols import Sample
+from drivers.protocols import Engine, Sample
 from policies.ladder import Depth
 
 log = logging.getLogger(__name__)
@@ -35,13 +37,18 @@ FEW = 2
 
 
 class Measuring:
-    """One engine's ladder, once. `tell(step, depth)` is called as it goes on."""
+    """One engine's ladder, once. `tell(step, depth)` is called as it goes on.
+
+    restart  the engine that runs is one to compare with: it has to be there, and started anew
+    boost_w  what the engine draws awake and idle without what saves that; None: not measured
+    """
 
     def __init__(
         self,
         errand: Errand,
         wish: Calibrate,
         *,
+        engine: Engine,
         rungs: Rungs,
         source: str | None,
         supervisor: Supervisor,
@@ -51,7 +58,9 @@ class Measuring:
         tell: Callable[[str, Depth], None],
     ) -> None:
         """`source`: of the meter; `weigh(on_gpu)`: what our processes hold; may take a second."""
-        self._errand, self._wish = errand, wish
+        self.restart: Depth | None = None
+        self.boost_w: float | None = None
+        self._errand, self._wish, self._engine = errand, wish, engine
         self._rungs, self._source = rungs, source
         self._supervisor, self._clock = supervisor, clock
         self._look, self._weigh, self._tell = look, weigh, tell
@@ -70,6 +79,7 @@ class Measuring:
         """Return when nothing is left to measure. Raises LeftOff."""
         if self._wish.again:
             self._rungs.prices.clear()
+        boosted = self._engine.as_shipped is not None and self._lacks_watts(Depth.AWAKE)
         self._tell("starting", Depth.AWAKE)
         await self._errand.go_up()
         for depth in self.depths:
@@ -81,6 +91,8 @@ class Measuring:
             while self._lacks(depth):
                 await self._down_and_up(depth)
         self._note_held()
+        if boosted and self._price(Depth.AWAKE).power_w is not None:
+            await self._see_boost()
 
     # What is left.
 
@@ -112,6 +124,26 @@ class Measuring:
         return self._cycles_left(depth) * (way_s + self._rungs.expected_wake_s(depth))
 
     # How it is measured.
+
+    async def _see_boost(self) -> None:
+        """Start it once as its maker ships it, and see what it draws awake; then it is stopped."""
+        price = self._price(Depth.AWAKE)
+        as_it_is = price.power_w
+        restart = next(d for d in (Depth.STOPPED, Depth.OFF) if d in self.depths)
+        self._tell("as shipped", Depth.AWAKE)
+        try:
+            await self._errand.go(restart)
+            self._engine.as_shipped, self.restart = True, restart
+            while (found := await self._level(Depth.AWAKE)) is None:
+                await self._errand.go_up()
+        finally:
+            self._engine.as_shipped = False
+        await self._errand.go(restart)
+        self.restart = None
+        if isinstance(found, Resting) and as_it_is is not None:
+            saved_w = found.power_w - as_it_is
+            seen = saved_w > same_w(as_it_is, math.hypot(found.spread_w, price.spread_w))
+            self.boost_w = saved_w if seen else 0.0
 
     async def _down_and_up(self, depth: Depth) -> None:
         """To `depth` by each rung above it, and up again; breaks off where it is disturbed."""
@@ -153,31 +185,14 @@ class Measuring:
     async def _rest(self, depth: Depth) -> bool:
         """Stay until the watts are level. False if that was disturbed."""
         self._tell("resting", depth)
-        begun, moved = self._supervisor.begun, self._supervisor.moves.latest
-        stretches: list[Stretch] = []
-        last = await self._look()
-        tries = 0
-        while last is not None and (found := find_resting(stretches)) is None:
-            tries += 1
-            await self._clock.sleep_until(self._clock.now() + self._wish.over_s / COUNT)
-            self._errand.look_out()
-            sample = await self._look()
-            if self._supervisor.begun != begun or self._supervisor.moves.latest is not moved:
-                return False
-            if sample is None or sample.epoch != last.epoch or tries > 2 * PATIENCE:
-                last = None
-            elif (seconds := sample.at_s - last.at_s) > 0:
-                power_w = max(0.0, sample.energy_j - last.energy_j) / seconds
-                stretches.append(Stretch(seconds, power_w))
-                last = sample
-        if not self._is_at(depth):
+        if (found := await self._level(depth)) is None:
             return False
         price = self._price(depth)
-        if last is None:
-            self._blind.add(depth)
-        elif found is not None:
+        if isinstance(found, Resting):
             price.power_w, price.spread_w, price.settle_s = found
             price.source, price.at = self._source, iso(self._clock.utc())
+        else:
+            self._blind.add(depth)
         on_gpu = depth <= Depth.PARKED
         self._weighed[depth] = held = await asyncio.to_thread(self._weigh, on_gpu)
         price.ram_bytes = held.ram_bytes
@@ -185,6 +200,29 @@ class Measuring:
         self._note_held()
         self._rungs.keep(price)
         return True
+
+    async def _level(self, depth: Depth) -> Resting | Literal["not to be seen"] | None:
+        """What is drawn there, once it is level. None: it is not there, or was disturbed."""
+        begun, moved = self._supervisor.begun, self._supervisor.moves.latest
+        stretches: list[Stretch] = []
+        last = await self._look() if self._is_at(depth) else None
+        tries = 0
+        while last is not None and (found := find_resting(stretches)) is None:
+            tries += 1
+            await self._clock.sleep_until(self._clock.now() + self._wish.over_s / COUNT)
+            self._errand.look_out()
+            sample = await self._look()
+            if self._supervisor.begun != begun or self._supervisor.moves.latest is not moved:
+                return None
+            if sample is None or sample.epoch != last.epoch or tries > 2 * PATIENCE:
+                last = None
+            elif (seconds := sample.at_s - last.at_s) > 0:
+                power_w = max(0.0, sample.energy_j - last.energy_j) / seconds
+                stretches.append(Stretch(seconds, power_w))
+                last = sample
+        if not self._is_at(depth):
+            return None
+        return "not to be seen" if last is None else found
 
     def _price(self, depth: Depth) -> Price:
         fresh = Price(depth=depth, at=iso(self._clock.utc()), source=self._source)

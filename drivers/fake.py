@@ -54,6 +54,7 @@ class FakeEngine:
     ) -> None:
         self.name = name
         self.lacks: Mapping[Rest, str] = dict(lacks or {})
+        self.as_shipped: bool | None = None
         self.start_s = start_s
         self.token_s = token_s
         self.fail_next: DriverError | None = None

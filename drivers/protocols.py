@@ -65,6 +65,10 @@ class Engine(Protocol):
     """Ways to rest that it does not offer, and why: words for people. May change while
     it lives, for example when a warm host could not be had."""
 
+    as_shipped: bool | None
+    """True: from its next start on it does without what saves watts while it is awake and
+    idle, so that one can see what that saves. None: there is nothing of that kind."""
+
     async def recipe(self) -> str:
         """A digest of all that its start prepares for, known without starting it.
 

@@ -29,7 +29,7 @@ from drivers.process import Child
 from drivers.protocols import EngineFacts, Reply, Rest
 from drivers.tenants import NvmlTenants, Tenants
 from drivers.upstream import Upstream
-from drivers.vllm_command import READY_LINE, last_words, shows_progress
+from drivers.vllm_command import BOOST_SWITCH, READY_LINE, last_words, shows_progress
 from drivers.vllm_core import Watch
 from drivers.vllm_fit import Fit
 from drivers.vllm_home import Home
@@ -100,6 +100,9 @@ class VllmEngine:
             **({"park": why} if (why := why_not_park(device, sleep_level, checkpointer)) else {}),
             **({} if warm_host else {"host": "warm_host is off"}),
         }
+        # What the operator has set is not ours to change.
+        switched = device == "cuda" and BOOST_SWITCH not in (env or {})
+        self.as_shipped: bool | None = False if switched else None
         self._served_name = served_name
         self._home = Home(runtime_dir)
         self._orders = Orders(
@@ -258,7 +261,7 @@ class VllmEngine:
                 await start(
                     child,
                     [*order.command, *flags],
-                    env=order.environment(settings),
+                    env=order.environment(settings) | self._unswitched(),
                     directory=self._home.path,
                     grace_s=self._stop_timeout_s,
                     group=f"engine/{self._served_name}",
@@ -285,6 +288,9 @@ class VllmEngine:
             flags=tuple(flags),
             smaller=self._fit.smaller,
         )
+
+    def _unswitched(self) -> dict[str, str]:
+        return {BOOST_SWITCH: "0"} if self.as_shipped else {}
 
     async def _learn_to_sleep(self, upstream: Upstream, sleepless: str) -> None:
         """Know whether this life can sleep, given why its version cannot."""

@@ -35,6 +35,9 @@ EFFECT = re.compile("(Engine core|WorkerProc) initialization failed")
 # Its statistics, every 10 s while it works (v1/metrics/loggers.py, 0.32).
 PROGRESS = re.compile(r"throughput: (?!0\.0 )[\d.]+ tokens/s")
 
+BOOST_SWITCH = "CUDA_DISABLE_PERF_BOOST"
+"""An engine's variable: an awake, idle GPU lets its clock go down."""
+
 
 def flags_for(
     row: Row,
@@ -92,7 +95,7 @@ def environment(
         env["HF_HUB_OFFLINE"] = "1"
     if device == "cuda":
         # Idle at 75-79 W instead of 117-123, at no cost in speed (H200, driver 580.159).
-        env["CUDA_DISABLE_PERF_BOOST"] = "1"
+        env[BOOST_SWITCH] = "1"
     else:
         # By default it binds threads to cores and reserves one, which small boxes lack.
         env.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

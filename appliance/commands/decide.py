@@ -103,6 +103,7 @@ STEPS = {
     "resting": "at rest, {depth}: waiting for level watts",
     "down": "on the way down, {depth}",
     "up": "on the way up, from {depth}",
+    "as shipped": "without the boost switch, to see what that saves",
 }
 
 
@@ -136,6 +137,8 @@ def doing(event: Event) -> str:
 def print_ladder(told: dict[str, Any]) -> None:
     """The prices, when each rung pays, and what the policy will do."""
     print_table(ladder([ladder_row(rung) for rung in told["rungs"]]))
+    if (boost_w := told.get("boost_w")) is not None:
+        say(f"as vLLM ships, without the boost switch: {boost_w:.0f} W more, awake and idle")
     say(plan(told))
     if not told["measured"]:
         say("no meter: watts and joules are not known, only seconds and bytes", err=True)

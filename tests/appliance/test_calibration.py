@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ WATTS = {
 DOWN_S = {Depth.LIGHT: 0.5, Depth.PARKED: 2.0, Depth.STOPPED: 1.0, Depth.OFF: 3.0}
 UP_S = {Depth.LIGHT: 1.0, Depth.PARKED: 2.0, Depth.STOPPED: 6.0, Depth.OFF: 30.0}
 DOWN_W, UP_W, TAIL_W, TAIL_S = 150.0, 250.0, 20.0, 8.0
+BOOST_W = 41.0
 PARKED = (State.ASLEEP, Depth.PARKED)
 AWAKE = (State.AWAKE, Depth.AWAKE)
 QUICK = Calibrate(cycles=2, over_s=12.0)
@@ -48,6 +50,7 @@ class Machine:
         self._b, self._at = b, Depth.OFF
         self._moves = 0
         self._closed = False
+        self.boosted = False
         b.meter.draw(WATTS[Depth.OFF])
         for name, to in (
             ("sleep", Depth.LIGHT),
@@ -81,8 +84,10 @@ class Machine:
             self._b.meter.draw(UP_W)
             await self._b.clock.sleep(UP_S.get(self._at, 0.0))
             told = await move()
+            if self._at >= Depth.STOPPED:
+                self.boosted = bool(self._b.engine.as_shipped)
             self._at = Depth.AWAKE
-            self._b.meter.draw(WATTS[Depth.AWAKE] + TAIL_W)
+            self._b.meter.draw(self._awake_w + TAIL_W)
             self._tail = asyncio.ensure_future(self._end_tail(moves))
             return told
 
@@ -91,7 +96,11 @@ class Machine:
     async def _end_tail(self, moves: int) -> None:
         await self._b.clock.sleep(TAIL_S)
         if self._moves == moves:
-            self._b.meter.draw(WATTS[Depth.AWAKE])
+            self._b.meter.draw(self._awake_w)
+
+    @property
+    def _awake_w(self) -> float:
+        return WATTS[Depth.AWAKE] + (BOOST_W if self.boosted else 0.0)
 
     def close(self) -> None:
         """Time stands still from now on."""
@@ -100,18 +109,25 @@ class Machine:
             self._tail.cancel()
 
 
+class Laboratory(Bench):
+    """A bench whose machine takes its time, and shows what it draws."""
+
+    machine: Machine
+
+
 @asynccontextmanager
 async def ladder(
     folder: Path, recipe: str = "one", *, clock: FakeClock | None = None, **more: Any
-) -> AsyncIterator[Bench]:
+) -> AsyncIterator[Laboratory]:
     """A machine that can do everything."""
     more = {"source": "counter", **more}
     async with bench(folder, lacks={}, recipe=recipe, clock=clock, **more) as b:
-        machine = Machine(b)
+        made = Laboratory(**{each.name: getattr(b, each.name) for each in fields(b)})
+        made.machine = Machine(b)
         try:
-            yield b
+            yield made
         finally:
-            machine.close()
+            made.machine.close()
 
 
 class Follower:
@@ -435,6 +451,53 @@ async def test_an_engine_that_fails(tmp_path: Path) -> None:
 
         b.engine.park = park  # type: ignore[method-assign]
         await calibrated(b)
+
+
+async def test_what_the_boost_switch_saves(tmp_path: Path) -> None:
+    """Started once as shipped, then anew as it should be; savings know of it. Once is enough."""
+    async with ladder(tmp_path) as b:
+        b.engine.as_shipped = False
+        await calibrated(b)
+
+        assert b.intake.calibration()["boost_w"] == pytest.approx(BOOST_W, abs=0.1)
+        assert b.engine.as_shipped is False
+        assert b.machine.boosted is False
+        assert b.where == PARKED
+        kept = await b.rows("SELECT value FROM learned WHERE name = 'boost_w'")
+        assert kept == [(pytest.approx(BOOST_W, abs=0.1),)]
+        starts = b.engine.calls.count("start")
+        await calibrated(b)
+        assert b.engine.calls.count("start") == starts
+
+    async with ladder(tmp_path) as b:
+        await b.quiet()
+        assert b.intake.calibration()["boost_w"] == pytest.approx(BOOST_W, abs=0.1)
+
+
+@pytest.mark.parametrize("how", ["leaves", "asks", "rests"])
+async def test_nobody_is_left_with_an_engine_as_shipped(tmp_path: Path, how: str) -> None:
+    """Whoever ends the comparison: what runs as shipped is started anew."""
+    async with ladder(tmp_path) as b:
+        b.engine.as_shipped = False
+        async with Follower(b) as follower:
+            while not b.machine.boosted:
+                await b.clock.advance(1.0)
+            await b.clock.advance(TAIL_S + 1)
+            match how:
+                case "leaves":
+                    await follower.leave()
+                case "asks":
+                    await b.send("a person asks")
+                    assert set((await b.states()).values()) == {"done"}
+                case _:
+                    b.intake.rest("light")
+            await b.clock.advance(WHOLE_S + 2 * IDLE_S)
+
+        assert b.engine.as_shipped is False
+        await b.send("and another")
+        await b.clock.advance(max(UP_S.values()))
+        assert b.machine.boosted is False
+        assert set((await b.states()).values()) == {"done"}
 
 
 async def test_a_policy_that_never_rests(tmp_path: Path) -> None:

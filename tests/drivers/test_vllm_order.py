@@ -11,6 +11,7 @@ import pytest
 
 from drivers.errors import NotPresent
 from drivers.vllm import VllmEngine
+from drivers.vllm_command import BOOST_SWITCH
 from drivers.vllm_settings import Settings
 from tests.drivers.parts import SERVER
 from tests.drivers.test_vllm_ladder import starts_until_it_serves
@@ -110,6 +111,22 @@ async def test_caches_that_cannot_be_written(place: Path) -> None:
     (place / "file").touch()
 
     assert await engine(place, cache_dir=place / "file" / "cache").recipe()
+
+
+async def test_as_shipped(place: Path) -> None:
+    """From its next start on without the boost switch; but what the operator has set stays."""
+    made = engine(place, device="cuda")
+    variables = []
+    for as_shipped in (False, True, False):
+        made.as_shipped = as_shipped
+        facts = await made.start()
+        variables.append(Path(f"/proc/{facts.pids[0]}/environ").read_bytes())
+        await made.stop()
+
+    assert [b"CUDA_DISABLE_PERF_BOOST=0" in each for each in variables] == [False, True, False]
+    assert [b"CUDA_DISABLE_PERF_BOOST=1" in each for each in variables] == [True, False, True]
+    assert engine(place).as_shipped is None
+    assert engine(place, device="cuda", env={BOOST_SWITCH: "0"}).as_shipped is None
 
 
 async def test_no_model(place: Path) -> None:
