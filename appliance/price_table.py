@@ -8,16 +8,21 @@ from typing import Any
 
 from appliance.average import Average
 from appliance.prices import Price, Prices
-from policies.ladder import Depth, Ladder, Rung, Timetable
+from policies.course import Straight, straights
+from policies.ladder import Ladder, Rung, Timetable
 
 
 def price_table(prices: Prices, ladder: Ladder) -> list[dict[str, Any]]:
     """One object for each offered rung, awake first (docs/socket.md, `calibrated`)."""
-    above: dict[Depth, Rung] = {below.depth: rung for rung, below in pairwise(ladder)}
-    return [_row(prices.get(r.depth), r, above.get(r.depth)) for r in ladder]
+    saves_w = [None, *(above.power_w - rung.power_w for above, rung in pairwise(ladder))]
+    pays_s = [None, *breakevens_s(ladder)]
+    return [
+        _row(prices.get(rung.depth), rung) | {"saves_w": saved_w, "breakeven_s": after_s}
+        for rung, saved_w, after_s in zip(ladder, saves_w, pays_s, strict=True)
+    ]
 
 
-def _row(price: Price | None, rung: Rung, above: Rung | None) -> dict[str, Any]:
+def _row(price: Price | None, rung: Rung) -> dict[str, Any]:
     measured = price or Price(depth=rung.depth, at="")
     return {
         "depth": rung.depth.name.lower(),
@@ -34,17 +39,24 @@ def _row(price: Price | None, rung: Rung, above: Rung | None) -> dict[str, Any]:
         "wakes": measured.wake_s.count,
         "vram_bytes": measured.vram_bytes,
         "ram_bytes": measured.ram_bytes,
-        "breakeven_s": breakeven_s(above, rung) if above else None,
-        "saves_w": above.power_w - rung.power_w if above else None,
     }
 
 
-def breakeven_s(above: Rung, rung: Rung) -> float | None:
-    """Idle seconds on the rung above after which going down has paid; None: it never does."""
-    saved_w = above.power_w - rung.power_w
-    if saved_w <= 0:
+def breakevens_s(ladder: Ladder) -> list[float | None]:
+    """For each rung below the first: idle seconds after which it costs no more than the one above.
+
+    In joules alone, whoever waits. None: it never does.
+    """
+    return [_crossing_s(above, below) for above, below in pairwise(straights(ladder, 0.0))]
+
+
+def _crossing_s(above: Straight, below: Straight) -> float | None:
+    if below.power_w >= above.power_w:
         return None
-    return max(0.0, (rung.enter_j + rung.wake_j - above.wake_j) / saved_w)
+    # Each is a line over idle time, which begins when it has settled.
+    above_j = above.price_j - above.power_w * above.settled_s
+    below_j = below.price_j - below.power_w * below.settled_s
+    return max(0.0, (below_j - above_j) / (above.power_w - below.power_w))
 
 
 def steps_json(steps: Timetable) -> list[dict[str, Any]]:

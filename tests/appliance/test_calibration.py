@@ -235,6 +235,7 @@ async def test_what_it_ends_with(tmp_path: Path) -> None:
         assert list(by_depth) == ["awake", "light", "parked", "stopped", "off"]
         assert by_depth["light"]["breakeven_s"] is None
         parked = (DOWN_W - 50) * 2.0 + (UP_W - 50) * (2.0 - 1.0)
+        parked += 30.0 * 0.5 - 20.0 * 2.5  # what is drawn at rest begins where the way down ends
         assert by_depth["parked"]["breakeven_s"] == pytest.approx(parked / 10.0, rel=0.01)
         assert told["policy"] == "fixed"
         assert told["timetable"][-1] == {"after_s": IDLE_S, "depth": "parked"}

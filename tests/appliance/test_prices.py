@@ -6,7 +6,7 @@ import pytest
 
 from appliance.average import Average
 from appliance.ladder import AWAKE, RESTS
-from appliance.price_table import breakeven_s, price_table
+from appliance.price_table import price_table
 from appliance.prices import MEMORY, Price, Prices, rungs
 from policies.ladder import Depth
 
@@ -98,8 +98,8 @@ def test_when_a_rung_pays() -> None:
     prices = measured(awake=80.0, light=80.0, parked=60.0, stopped=50.0, off=40.0)
     ladder = rungs(prices, GUESSES)
 
-    assert breakeven_s(ladder[0], ladder[1]) is None
-    assert breakeven_s(ladder[1], ladder[2]) == pytest.approx(60.0 / 20.0)
     rows = price_table(prices, ladder)
-    assert [row["breakeven_s"] for row in rows] == [None, None, *[pytest.approx(3.0), 6.0, 6.0]]
+    # 60 J of the edge above the floor; the seconds of both edges, in which nothing is saved yet.
+    assert rows[2]["breakeven_s"] == pytest.approx((60.0 - 20.0 * 2.0 + 40.0 * 1.0) / 20.0)
+    assert [row["breakeven_s"] is None for row in rows] == [True, True, False, False, False]
     assert rows[0]["saves_w"] is None
