@@ -18,6 +18,7 @@ ApplianceError                                                   CLI exit  HTTP
 ├── StorageFailed   not accepted: the disk would not take it        75      503
 ├── WakeFailed      the engine would not start                      75      503
 ├── BakeFailed      it was not prepared; requests are served all the same 70   500
+├── CalibrationFailed it was not measured to its end; what was measured is kept 70 500
 ├── Interrupted     the daemon is stopping; accepted ones are kept  75      503
 ├── Expired         nobody waits for it any more                    75      504
 ├── Cancelled       its sender took it back                         75      499
