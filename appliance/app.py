@@ -20,7 +20,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import ledger, notify, rollup, state_dir
+from appliance import ledger, notify, policy, rollup, state_dir, visits
 from appliance.attempt import Attempts
 from appliance.attribution import Sight
 from appliance.bake import Bake
@@ -51,9 +51,7 @@ from appliance.store import Store
 from appliance.supervisor import Supervisor
 from drivers.meters import Meters
 from drivers.protocols import Engine
-from policies.always_on import AlwaysOn
-from policies.fixed import Fixed
-from policies.ladder import Depth, Policy
+from policies.guarded import Guarded
 
 if TYPE_CHECKING:
     from appliance.doors.mqtt_feed import Feed, Listener
@@ -156,7 +154,7 @@ async def _running(
             attempts.service_s.add(seconds)
         supervisor = Supervisor(
             engine=engine,
-            policy=build_policy(config),
+            policy=await _open_policy(config, store),
             moves=Moves(
                 engine=engine,
                 alias=alias,
@@ -175,6 +173,7 @@ async def _running(
             max_attempts=config.inbox.max_attempts,
         )
         errands = Errands(supervisor, notices)
+        supervisor.idleness.windows = policy.StandingWishes(config.power).ahead
         hours = build_hours(config, clock)
         deferral = Deferral(
             config.defer,
@@ -275,6 +274,14 @@ async def _running(
         await store.close()
 
 
+async def _open_policy(config: Config, store: Store) -> Guarded:
+    built = policy.build_policy(config)
+    if config.power.policy != "learned":
+        return built
+    requests = partial(ledger.served, engine=config.engine.alias, limit=policy.REMEMBERED)
+    return policy.remembering(built, visits.idle_periods(await store.read(requests)))
+
+
 async def _open_books(alias: str, meters: Meters | None, store: Store, clock: Clock) -> Books:
     """With what an earlier daemon has learned about this machine."""
     await store.write(rollup.give_up)
@@ -361,13 +368,3 @@ async def _keep_watchdog_quiet(clock: Clock, interval_s: float) -> None:
 
 def _broker(config: Config) -> str:
     return f"{config.mqtt.host}:{config.mqtt.port}" if config.mqtt.enabled else "off"
-
-
-def build_policy(config: Config) -> Policy:
-    if config.power.policy == "always_on":
-        return AlwaysOn()
-    depth = config.power.max_depth
-    return Fixed(
-        idle_timeout_s=config.power.idle_timeout_s,
-        max_depth=None if depth == "auto" else Depth[depth.upper()],
-    )

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from appliance.errors import ConfigError
-from appliance.tariff import rate
+from appliance.tariff import rate, stretches
 
 DEFAULT_PATH = Path("/etc/wattnap/wattnap.toml")
 
@@ -152,21 +152,54 @@ class Engine(Section, frozen=True):
 class Power(Section, frozen=True):
     """When to rest.
 
-    policy             "fixed" rests after idle_timeout_s, "always_on" never
-    idle_timeout_s     idle time before resting
-    max_depth          where it rests: "auto" is as little deep as leaves the GPU to others; or the
-                       deepest that is offered, but never deeper than this
+    policy             "fixed" rests after idle_timeout_s, "always_on" never; "breakeven" when
+                       idling has cost as much as resting would have; "learned" likewise, but
+                       sooner or later where the past says so (docs/policies.md)
+    idle_timeout_s     for "fixed": idle time before resting
+    max_depth          where it rests: "auto" is, for "fixed", as little deep as leaves the GPU to
+                       others, else any depth that pays; or never deeper than this
+    lambda_w           for "breakeven" and "learned": watts that a waiting person is worth; the
+                       more, the later it rests
+    yield_after_s      for these two: idle time after which the engine has left the GPU, whether
+                       that pays or not
+    hold_vram_w_per_gib  for these two: watts that held GPU memory is worth, because others could
+                       use it; no meter ever sees them
+    hold_ram_w_per_gib  for these two: … and host memory
+    wake_cap_s         for these two: no depth from which a wake takes longer; 0: any
+    min_awake_s        for these two: once awake, it stays so for this long
+    max_wakes_per_hour  for these two: after so many it stays awake until the first is an hour
+                       ago; 0: any number
+    keep_warm          when it is to be awake whether somebody asks or not, in local time, e.g.
+                       ["Mon-Fri 07:30-18:00"]
+    rest               when it is to rest as soon as nobody asks, e.g. ["23:00-06:00"]; goes
+                       before keep_warm
     start_awake        true: wake at start-up, not at the first request
     bake               true: what would make the first start and the first rest of new settings
                        slow is done once when the daemon starts, and then it rests; false: at the
                        word of `wattnap bake`. Not where it is to be awake from the start anyway
     """
 
-    policy: Literal["always_on", "fixed"] = "fixed"
+    policy: Literal["always_on", "fixed", "breakeven", "learned"] = "fixed"
     idle_timeout_s: Seconds = 300.0
     max_depth: Depth | Literal["auto"] = "auto"
+    lambda_w: Annotated[float, Meta(ge=0, le=1e6)] = 100.0
+    yield_after_s: Seconds = 900.0
+    hold_vram_w_per_gib: Annotated[float, Meta(ge=0, le=1000)] = 0.05
+    hold_ram_w_per_gib: Annotated[float, Meta(ge=0, le=1000)] = 0.01
+    wake_cap_s: Seconds = 0.0
+    min_awake_s: Seconds = 30.0
+    max_wakes_per_hour: Annotated[int, Meta(ge=0, le=3600)] = 20
+    keep_warm: tuple[str, ...] = ()
+    rest: tuple[str, ...] = ()
     start_awake: bool = False
     bake: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("keep_warm", "rest"):
+            try:
+                stretches(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"power.{name}: {error}") from error
 
 
 class Inbox(Section, frozen=True):

@@ -3,6 +3,7 @@
 ApplianceError                                                   CLI exit  HTTP
 ├── ConfigError     the operator must change a file                 78       -
 ├── ModelUnusable   it is no model, or not the one that its digests say 65   -
+├── DataUnusable    a file that a command was given is not what it should be 65   -
 ├── NotForThisUser  it takes another user; the message says which   77       -
 ├── Unreachable     the daemon is not running, or not for this user 69       -
 ├── NotInstalled    a library that only some commands need          69       -
@@ -65,6 +66,12 @@ class ModelUnusable(ApplianceError):
     """A model cannot be added or used. What was served is served."""
 
     code, exit_status = "model_unusable", os.EX_DATAERR
+
+
+class DataUnusable(ApplianceError):
+    """A file that a command was given cannot be read as what it should be. Names it."""
+
+    code, exit_status = "data_unusable", os.EX_DATAERR
 
 
 class NotForThisUser(ApplianceError):

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from appliance.sql import Database
+from appliance.visits import Served
 from policies.ladder import Depth
 
 Line = Literal["request", "tail", "idle", "entering", "waking", "unattributed"]
@@ -245,6 +246,20 @@ def latest_service_s(db: Database, engine: str, limit: int = 100) -> list[float]
         (engine, limit),
     ).fetchall()
     return [float(seconds) for (seconds,) in reversed(found)]
+
+
+def served(db: Database, engine: str, limit: int) -> list[Served]:
+    """The latest requests that were begun, in order of acceptance."""
+    found = db.execute(
+        "SELECT * FROM (SELECT accepted_at, started_at, ended_at, class IS NOT 'batch'"
+        " FROM ledger_request WHERE engine = ? AND started_at IS NOT NULL"
+        " ORDER BY accepted_at DESC LIMIT ?) ORDER BY accepted_at",
+        (engine, limit),
+    )
+    return [
+        Served(accepted_at, started_at, ended_at, bool(person))
+        for accepted_at, started_at, ended_at, person in found
+    ]
 
 
 def _insert(db: Database, table: str, values: dict[str, Any]) -> int:

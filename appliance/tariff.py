@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -62,7 +62,7 @@ def rate(table: float | Mapping[str, float]) -> Rate | None:
     said: list[tuple[str, float] | None] = [None] * WEEK
     for line, value in table.items():
         _finite(value, repr(line))
-        for minute in _minutes(line):
+        for minute in minutes(line):
             if (before := said[minute]) is not None:
                 raise ValueError(f"{_named(minute)} is in {before[0]!r} and in {line!r}")
             said[minute] = line, float(value)
@@ -83,7 +83,18 @@ def minute_of_week(local: datetime) -> int:
     return local.weekday() * DAY + local.hour * 60 + local.minute
 
 
-def _minutes(line: str) -> Iterator[int]:
+def stretches(lines: Iterable[str]) -> list[tuple[int, int]]:
+    """(first minute of the week, the one after its last) of what the lines say together.
+
+    Raises ValueError, naming the line that cannot be read.
+    """
+    said = {minute for line in lines for minute in minutes(line)}
+    firsts = sorted(minute for minute in said if minute - 1 not in said)
+    ends = sorted(minute + 1 for minute in said if minute + 1 not in said)
+    return list(zip(firsts, ends, strict=True))
+
+
+def minutes(line: str) -> Iterator[int]:
     """The minutes of the week that a line speaks of."""
     found = LINE.fullmatch(line)
     if found is None:

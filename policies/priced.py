@@ -19,16 +19,18 @@ class Prices:
     """lambda_w         watts that a waiting person is worth
     vram_w_per_gib   watts that held GPU memory is worth
     ram_w_per_gib    … and held host memory
+    wake_cap_s       no rung that wakes more slowly is considered; None: any is
     """
 
     lambda_w: float = 100.0
     vram_w_per_gib: float = 0.05
     ram_w_per_gib: float = 0.01
+    wake_cap_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """`policy`, asked with these prices, about rungs that wake within everybody's cap."""
+    """`policy`, asked with these prices, about rungs that wake within each cap."""
 
     policy: Policy
     prices: Prices = Prices()
@@ -46,11 +48,12 @@ class Priced:
 
     def _seen(self, ladder: Ladder, now: Now) -> tuple[Ladder, Now]:
         now = replace(now, lambda_w=self.prices.lambda_w)
-        return priced(ladder, self.prices, now.wake_cap_s), now
+        caps_s = [cap_s for cap_s in (self.prices.wake_cap_s, now.wake_cap_s) if cap_s is not None]
+        return priced(ladder, self.prices, min(caps_s, default=None)), now
 
 
 @lru_cache(maxsize=64)
-def priced(ladder: Ladder, prices: Prices, wake_cap_s: float | None = None) -> Ladder:
+def priced(ladder: Ladder, prices: Prices, wake_cap_s: float | None) -> Ladder:
     """The rungs that wake in time, each with the watts that it counts for.
 
     Whoever arrives while one settles waits for that too.

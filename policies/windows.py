@@ -42,11 +42,14 @@ class Windows:
 def over(steps: Timetable, ladder: Ladder, now: Now) -> Timetable:
     """What becomes of a timetable under the wishes of `now`.
 
-    It is awake when a window for that begins: it wakes as much earlier as that takes.
-    Outside the windows it does not wake for their sake, unless the policy never rests.
+    Rest is as deep as the policy would go, or all the way down if it never rests. It is
+    awake when a window for that begins: it wakes as much earlier as that takes. Outside the
+    windows it does not wake for their sake, unless the policy never rests.
     """
-    rests_ever = any(step.depth is not Depth.AWAKE for step in steps)
-    lowest = deepest(ladder).depth
+    lowest = max(step.depth for step in steps)
+    rests_ever = lowest is not Depth.AWAKE
+    if not rests_ever:
+        lowest = deepest(ladder).depth
     wake_s = {rung.depth: rung.wake_s for rung in ladder}
     turns_s = {0.0, now.keep_warm_s, *(step.after_s for step in steps)}
     for window in now.windows:

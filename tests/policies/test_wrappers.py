@@ -101,9 +101,10 @@ def test_a_rung_that_wakes_too_slowly_is_not_considered() -> None:
     policy = Priced(Says((START,)))
     policy.plan(LADDER, Now(wake_cap_s=30.5))
     policy.plan(LADDER, Now(wake_cap_s=31.0))
+    replace(policy, prices=Prices(wake_cap_s=1.5)).plan(LADDER, Now(wake_cap_s=31.0))
 
     assert isinstance(policy.policy, Says)
-    assert [len(ladder) for ladder, _ in policy.policy.asked] == [3, 4]
+    assert [len(ladder) for ladder, _ in policy.policy.asked] == [3, 4, 2]
 
 
 def test_it_leaves_the_gpu_in_time() -> None:
