@@ -14,14 +14,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from appliance.errors import ApplianceError
+from appliance.errors import CommandError
 
 STOP_TIMEOUT_S = 45.0
 LAST_LINES = 12
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-class ChildFailed(ApplianceError):
+class ChildFailed(CommandError):
     """A process that the demo needs would not start, or ended."""
 
     code = "demo"

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from appliance.demo_narrator import Narrator
 from appliance.demo_wire import Heard, Told, Wire
-from appliance.errors import ApplianceError, WakeFailed
+from appliance.errors import CommandError, WakeFailed
 from appliance.home_action import describe
 
 PROMPTS = (
@@ -23,7 +23,7 @@ RESTS = {
 }
 
 
-class NotAnswered(ApplianceError):
+class NotAnswered(CommandError):
     """A prompt of the demo ended without an answer."""
 
     code = "demo_answer"

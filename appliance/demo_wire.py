@@ -13,7 +13,7 @@ import aiomqtt
 import msgspec
 from msgspec import Struct
 
-from appliance.errors import ApplianceError
+from appliance.errors import CommandError
 from appliance.mosquitto import Broker
 
 Told = dict[str, Any]  # JSON, docs/mqtt.md
@@ -27,7 +27,7 @@ class Heard(Struct, frozen=True):
     told: Told
 
 
-class WireLost(ApplianceError):
+class WireLost(CommandError):
     """The demo's own broker does not answer any more."""
 
     code = "demo_wire"

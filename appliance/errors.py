@@ -1,13 +1,15 @@
 """What the appliance says when it cannot, once, for every front door.
 
 ApplianceError                                                   CLI exit  HTTP
-├── ConfigError     the operator must change a file                 78       -
-├── ModelUnusable   it is no model, or not the one that its digests say 65   -
-├── DataUnusable    a file that a command was given is not what it should be 65   -
-├── NotForThisUser  it takes another user; the message says which   77       -
-├── Unreachable     the daemon is not running, or not for this user 69       -
-├── NotInstalled    a library that only some commands need          69       -
-├── NotFitted       two loads gave no line for a meter              65      -
+├── CommandError    what was typed, or this machine, must change: no door tells it
+│   ├── ConfigError     the operator must change a file             78       -
+│   ├── ModelUnusable   it is no model, or not that of its digests  65       -
+│   ├── DataUnusable    a file that it was given is no such file    65       -
+│   ├── NotForThisUser  it takes another user; the message says which 77     -
+│   ├── Unreachable     the daemon is not running, or not for this user 69   -
+│   ├── NotInstalled    a library that only some commands need      69       -
+│   ├── NotFitted       two loads gave no line for a meter          65       -
+│   └── InUse           another daemon has the state directory      75       -
 ├── BadRequest      the sender must change the request              65      400
 │   ├── TooLarge    … make it smaller                               65      413
 │   ├── UnknownModel … name a model that is configured              65      404
@@ -15,7 +17,6 @@ ApplianceError                                                   CLI exit  HTTP
 │   └── Conflict    … choose another id: this one has another body  65      409
 ├── Gone            answered long ago; only the id is still known   65      410
 ├── InboxFull       try again after `retry_after_s`                 75      429
-├── InUse           another daemon has the state directory          75       -
 ├── StorageFailed   not accepted: the disk would not take it        75      503
 ├── WakeFailed      the engine would not start                      75      503
 ├── BakeFailed      it was not prepared; requests are served all the same 70   500
@@ -56,43 +57,47 @@ class ApplianceError(Exception):
         return told
 
 
-class ConfigError(ApplianceError):
+class CommandError(ApplianceError):
+    """Whoever typed the command reads it; nobody who asks a running daemon ever does."""
+
+
+class ConfigError(CommandError):
     """The configuration cannot be used. Names the file, the key and the remedy."""
 
     code, exit_status = "config", os.EX_CONFIG
 
 
-class ModelUnusable(ApplianceError):
+class ModelUnusable(CommandError):
     """A model cannot be added or used. What was served is served."""
 
     code, exit_status = "model_unusable", os.EX_DATAERR
 
 
-class DataUnusable(ApplianceError):
+class DataUnusable(CommandError):
     """A file that a command was given cannot be read as what it should be. Names it."""
 
     code, exit_status = "data_unusable", os.EX_DATAERR
 
 
-class NotForThisUser(ApplianceError):
+class NotForThisUser(CommandError):
     """What was asked for takes another user. Nothing has changed."""
 
     code, exit_status = "not_permitted", os.EX_NOPERM
 
 
-class Unreachable(ApplianceError):
+class Unreachable(CommandError):
     """The daemon's socket does not answer."""
 
     code, exit_status = "unreachable", os.EX_UNAVAILABLE
 
 
-class NotInstalled(ApplianceError):
+class NotInstalled(CommandError):
     """A library that only some commands need is not there. The message says how to get it."""
 
     code, exit_status = "not_installed", os.EX_UNAVAILABLE
 
 
-class NotFitted(ApplianceError):
+class NotFitted(CommandError):
     """A meter could not be fitted. The message says what to do otherwise; nothing has changed."""
 
     code, exit_status = "not_fitted", os.EX_DATAERR
@@ -159,7 +164,7 @@ class InboxFull(ApplianceError):
         self.retry_after_s = retry_after_s
 
 
-class InUse(ApplianceError):
+class InUse(CommandError):
     """Another daemon has the state directory. Nothing of it was touched."""
 
     code, exit_status = "in_use", os.EX_TEMPFAIL

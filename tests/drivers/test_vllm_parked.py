@@ -27,8 +27,15 @@ class Leader(FakeTenants):
     """The engine's leader is on the GPU."""
 
     def look(self) -> Look:
-        self.pids = [child.pid for child in children() if "vllm_server.py" in str(child.cmdline())]
+        self.pids = [child.pid for child in children() if serves(child)]
         return super().look()
+
+
+def serves(child: psutil.Process) -> bool:
+    try:
+        return "vllm_server.py" in str(child.cmdline())
+    except psutil.NoSuchProcess:
+        return False  # it ended between being listed and being looked at
 
 
 def parking_engine(place: Path, cuda: FakeCuda) -> VllmEngine:
