@@ -100,8 +100,13 @@ def share(counted_j: float, parts: Sequence[Part]) -> list[Shared]:
     if not parts:
         raise ValueError("there is nothing to share it among")
     whole_s = math.fsum(part.seconds for part in parts)
-    mean_w = counted_j / whole_s if whole_s > 0 else 0.0
-    floors_j = [part.seconds * (mean_w if part.floor_w is None else part.floor_w) for part in parts]
+    floors_j = [
+        # Not by way of a mean power: of next to no time there is none.
+        counted_j * (part.seconds / whole_s if whole_s > 0 else 0.0)
+        if part.floor_w is None
+        else part.seconds * part.floor_w
+        for part in parts
+    ]
     above_j = counted_j - math.fsum(floors_j)
     weights = _weights(parts)
     if above_j <= 0 or not any(weights):
@@ -115,7 +120,7 @@ def parted(whole: float, weights: Sequence[float], otherwise: Sequence[float]) -
     """`whole` in proportion to `weights`; if these are all 0, to `otherwise`, or evenly."""
     for each in (weights, otherwise, [1.0] * len(weights)):
         if (total := math.fsum(each)) > 0:
-            return [whole * weight / total for weight in each]
+            return [whole * (weight / total) for weight in each]
     return []
 
 

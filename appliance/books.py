@@ -222,6 +222,11 @@ class Books:
         entries = self._settlement.entries
         return bool(entries.moves or entries.periods)
 
+    @property
+    def answered(self) -> bool:
+        """Requests are settled, and none runs."""
+        return bool(self._settlement.entries.requests) and not self.doing.busy
+
     def _blank(self) -> Entries:
         return Entries(self.engine, self.device, self.source or "none")
 

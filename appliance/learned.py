@@ -150,6 +150,10 @@ class Learned:
         mean = self._floors.get(depth)
         return mean.value if mean else None
 
+    def knows_floor(self, depth: Depth) -> bool:
+        """By having seen it; or the meter computes it."""
+        return depth in self._floors or self.idle_w is not None
+
     def likely_floor_w(self, depth: Depth) -> float | None:
         """Likewise, or that of the nearest depth below; None: nothing is known."""
         for each in sorted(self._floors):

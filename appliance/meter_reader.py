@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 KEPT_S = 60.0
 """While the engine is awake, what was booked is written down so often: that much a power cut
 may take. At rest, every hour."""
+SOON_S = 5.0
+"""But who has asked for something wants to see what it cost."""
 
 
 class MeterReader:
@@ -174,7 +176,7 @@ class MeterReader:
     def _write_down(self, *, all_of_it: bool) -> None:
         books, now_s = self._books, self._clock.now()
         awake = books.doing.line != "idle" or books.depth is Depth.AWAKE
-        due = awake and now_s - self._kept_s >= KEPT_S
+        due = awake and now_s - self._kept_s >= (SOON_S if books.answered else KEPT_S)
         if not (all_of_it or books.pressing or due):
             return
         self._kept_s = now_s

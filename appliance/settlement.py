@@ -87,7 +87,7 @@ class Settlement:
         if any(run.end_s == math.inf for run in interval.runs):
             return False  # their tokens
         above = next((p.stretch for p in interval.passages if p.stretch.busy or p.tail_s), None)
-        if above is None or self._learned.floor_w(above.depth) is not None:
+        if above is None or self._learned.knows_floor(above.depth):
             return True
         # Above what? Once it is not awake any more, that will not be seen.
         return above.period is None or above.period.end_s < math.inf

@@ -6,7 +6,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from appliance.attribution import TAIL_S, Part, Shared, Sight, parted, share, tail_between_s
@@ -25,6 +25,8 @@ parts = st.builds(
 
 
 @given(JOULES, st.lists(parts, min_size=1, max_size=8))
+@example(2.0, [Part(1e-308, None)])
+@example(2.0, [Part(1.0, None, 1e-308, None)])
 def test_nothing_is_lost_or_made(counted_j: float, shared_by: list[Part]) -> None:
     """Σ shares is what was counted, and none is negative."""
     shares = share(counted_j, shared_by)

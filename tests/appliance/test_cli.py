@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,20 +232,30 @@ def test_rest_at_a_depth_that_is_not_offered(config: Path) -> None:
     assert "offered: light, stopped, off" in complaint(result)
 
 
+def lines_of(config: Path, awaited: str) -> list[dict[str, Any]]:
+    """Once that line is there: what a request drew is known some seconds after it."""
+    deadline = time.monotonic() + 30
+    while True:
+        rows = told(wattnap("energy", "--by", "depth", "--json", config=config))["energy"]
+        if awaited in {row["line"] for row in rows} or time.monotonic() > deadline:
+            return rows  # type: ignore[no-any-return]  # it is JSON
+        time.sleep(0.2)
+
+
 def test_the_log(config: Path) -> None:
     """Each view as one line of JSON; what was not measured is null, not 0."""
     wattnap("ask", "x", config=config)
     wattnap("ask", "x", "--model", "other", config=config)
     requests = told(wattnap("requests", "--limit", "2", "--json", config=config))["requests"]
     refused, done = requests
-    energy = told(wattnap("energy", "--by", "depth", "--json", config=config))
+    energy = lines_of(config, "request")
     by_day = told(wattnap("energy", "--by", "day", "--json", config=config))
     wakes = told(wattnap("wakes", "--json", config=config))["wakes"]
 
     assert (done["state"], refused["state"]) == ("done", "refused")
     assert refused["marginal_j"] is None
     assert done["energy_source"] == "estimate"
-    assert {"request", "idle", "waking"} <= {row["line"] for row in energy["energy"]}
+    assert {"request", "idle", "waking"} <= {row["line"] for row in energy}
     assert by_day["energy"][0]["requests"] >= 1
     assert wakes[0]["outcome"] == "ok"
 

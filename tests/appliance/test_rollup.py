@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -186,14 +190,33 @@ def metered(at: datetime) -> Metered:
     )  # fmt: skip
 
 
+def test_any_tool_reads_while_we_write(db: Database, tmp_path: Path) -> None:
+    """In the middle of a transaction: sqlite-utils sees each view as it was before."""
+    ledger.add(db, request(NOW))
+    ledger.add_up(db, spent(NOW, 60.0))
+    db.execute("BEGIN IMMEDIATE")
+    ledger.add(db, request(NOW))
+    told = {
+        view: subprocess.run(
+            [sys.executable, "-m", "sqlite_utils", "rows", str(tmp_path / "ledger.db"), view],
+            capture_output=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for view in ("requests", "energy_by_day", "savings")
+    }
+    db.execute("COMMIT")
+
+    assert [len(json.loads(rows)) for rows in told.values()] == [1, 1, 1]
+    assert db.execute("SELECT count(*) FROM requests").fetchone() == (2,)
+
+
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York", "Asia/Kathmandu"])
 def test_an_hour_is_the_same_to_us_and_to_sqlite(
     db: Database, zone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where zones differ by parts of an hour, and where summer time ends."""
     monkeypatch.setenv("TZ", zone)
-    import time
-
     time.tzset()
     try:
         for minutes in range(0, 24 * 60, 7):
