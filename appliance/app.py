@@ -20,7 +20,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import ledger, notify, policy, rollup, state_dir, visits
+from appliance import ledger, logs, notify, policy, rollup, state_dir, visits
 from appliance.attempt import Attempts
 from appliance.attribution import Sight
 from appliance.bake import Bake
@@ -149,7 +149,14 @@ async def _running(
         roster = Roster(engine_settings(config).max_running)
         books = await _open_books(alias, meters, store, clock)
         reader = MeterReader(meters, books, journal, clock, lambda: notices.tell(EnergyBooked()))
-        attempts = Attempts(alias=alias, journal=journal, notices=notices, clock=clock, books=books)
+        attempts = Attempts(
+            alias=alias,
+            journal=journal,
+            notices=notices,
+            clock=clock,
+            books=books,
+            log_prompts=config.log.prompts,
+        )
         for seconds in await store.read(partial(ledger.latest_service_s, engine=alias)):
             attempts.service_s.add(seconds)
         supervisor = Supervisor(
@@ -249,29 +256,37 @@ async def _running(
             keep_requests_s=config.ledger.keep_requests_s,
             keep_hours_s=config.ledger.keep_hours_s,
         )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(journal.run(), name="journal")
-            tasks.create_task(supervisor.run(await intake.recover()), name="supervisor")
-            reading = tasks.create_task(reader.run(), name="meters")
-            others = [
-                tasks.create_task(housekeeping.run(), name="housekeeping"),
-                tasks.create_task(bake.run(), name="bake"),
-                tasks.create_task(calibration.run(), name="calibration"),
-                tasks.create_task(deferral.run(), name="deferral"),
-            ]
-            await supervisor.started.wait()
-            try:
-                yield Appliance(intake, bake, calibration, hours, supervisor, reader, store, clock)
-            finally:
-                supervisor.post(Closed())
-                await supervisor.stopped.wait()
-                for task in others:
-                    task.cancel()
-                reader.close()
-                await asyncio.wait((reading,))
-                journal.close()
+        with logs.about(partial(_subject, alias, supervisor)):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(journal.run(), name="journal")
+                tasks.create_task(supervisor.run(await intake.recover()), name="supervisor")
+                reading = tasks.create_task(reader.run(), name="meters")
+                others = [
+                    tasks.create_task(housekeeping.run(), name="housekeeping"),
+                    tasks.create_task(bake.run(), name="bake"),
+                    tasks.create_task(calibration.run(), name="calibration"),
+                    tasks.create_task(deferral.run(), name="deferral"),
+                ]
+                await supervisor.started.wait()
+                try:
+                    yield Appliance(
+                        intake, bake, calibration, hours, supervisor, reader, store, clock
+                    )
+                finally:
+                    supervisor.post(Closed())
+                    await supervisor.stopped.wait()
+                    for task in others:
+                        task.cancel()
+                    reader.close()
+                    await asyncio.wait((reading,))
+                    journal.close()
     finally:
         await store.close()
+
+
+def _subject(alias: str, supervisor: Supervisor) -> dict[str, str]:
+    """What each line of the log is about."""
+    return {"engine": alias, "depth": ledger.word(supervisor.machine.depth)}
 
 
 async def _open_policy(config: Config, store: Store) -> Guarded:
@@ -294,7 +309,7 @@ async def _open_books(alias: str, meters: Meters | None, store: Store, clock: Cl
         engine=alias,
         device=meter.device,
         source=meter.source,
-        sight=Sight(meter.window_s),
+        sight=Sight(meter.window_s, meter.most_w),
         learned=Learned.of(kept, meter.idle_w),
     )
 

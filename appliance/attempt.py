@@ -7,6 +7,7 @@ waits at an open connection is told at once, everybody else after it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -24,6 +25,8 @@ from appliance.sql import Database
 from appliance.timeline import Share
 from drivers.protocols import Engine
 
+log = logging.getLogger(__name__)
+
 SERVED = 100
 """Answers of which is known how long the next one will take."""
 READER_STUCK_S = 60.0
@@ -37,12 +40,20 @@ class Attempts:
     """
 
     def __init__(
-        self, *, alias: str, journal: Journal, notices: Notices, clock: Clock, books: Books
+        self,
+        *,
+        alias: str,
+        journal: Journal,
+        notices: Notices,
+        clock: Clock,
+        books: Books,
+        log_prompts: bool = False,
     ) -> None:
         self.service_s = Average(memory=SERVED)
         self._alias = alias
         self._journal, self._notices = journal, notices
         self._clock, self._books = clock, books
+        self._log_prompts = log_prompts
 
     async def run(self, entry: Entry, engine: Engine) -> None:
         """Serve it to an outcome. Its entry stays in the roster until the caller removes it.
@@ -52,6 +63,7 @@ class Attempts:
         entry.started_s, entry.started_at = self._clock.now(), iso(self._clock.utc())
         self.tell(entry, "running")
         assert entry.body is not None
+        self._log_text(entry, "asked", entry.body)
         run = self._books.begin(entry.share)
         entry.share = run.share
         served: Served | None = None
@@ -154,11 +166,13 @@ class Attempts:
         else:
             assert error is not None
             payload = answers.failure(entry.id, error)
+        self._log_text(entry, "answered", payload)
         if entry.events is not None:
             entry.events.put(error or payload)
         if entry.share is not None:
             self._books.write(entry.share)
         if (seq := entry.seq) is None:
+            _log_end(row)
             self._journal.put(partial(_add, row=row, share=entry.share), may_be_lost=True)
             return
 
@@ -170,10 +184,16 @@ class Attempts:
 
         def committed(first: bool) -> None:
             if first:
+                _log_end(row)
                 self.tell(entry, "failed" if error else "done", code=row.error)
                 self._notices.tell(OutboxReady(entry.key[0]))
 
         self._journal.put(commit, committed)
+
+    def _log_text(self, entry: Entry, what: str, text: bytes) -> None:
+        if self._log_prompts:
+            told = text.decode(errors="replace")
+            log.info("%s %s: %s", entry.id, what, told, extra={"request": entry.id})
 
     def _line(
         self,
@@ -215,6 +235,15 @@ class Attempts:
             quality="low" if energy and energy.marginal_j is not None else None,
             period=period.id if period else None,
         )
+
+
+def _log_end(row: ledger.RequestLine) -> None:
+    """How it ended, and not a word of what it said."""
+    told = f"{row.total_s:.1f} s"
+    if row.completion_tokens is not None:
+        told += f", {row.completion_tokens} tokens"
+    how = row.error or row.state
+    log.info("%s: %s after %s", row.id, how, told, extra={"request": row.id})
 
 
 def _add(db: Database, row: ledger.RequestLine, share: Share | None) -> None:

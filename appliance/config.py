@@ -312,6 +312,17 @@ class Ledger(Section, frozen=True):
     keep_hours_s: Seconds = 800 * 86400.0
 
 
+class Log(Section, frozen=True):
+    """What the daemon tells the journal, or a terminal (docs/operations.md).
+
+    level    "info": each move and how each request ended; "debug": every decision, too
+    prompts  true: what was asked and what was answered, in full
+    """
+
+    level: Literal["warning", "info", "debug"] = "info"
+    prompts: bool = False
+
+
 class Config(Section, frozen=True):
     """Where things are.
 
@@ -332,6 +343,7 @@ class Config(Section, frozen=True):
     energy: Energy = Energy()
     tariff: Tariff = Tariff()
     ledger: Ledger = Ledger()
+    log: Log = Log()
 
     @property
     def database(self) -> Path:

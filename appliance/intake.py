@@ -89,7 +89,12 @@ class Intake:
         for row in await self._store.read(inbox.unfinished):
             deadline_at_s, restarted = _deadline(row, now)
             if restarted:
-                log.warning("%s: its %g s count again from now", row.id, row.deadline_s)
+                log.warning(
+                    "%s: its %g s count again from now",
+                    row.id,
+                    row.deadline_s,
+                    extra={"request": row.id},
+                )
                 await self._store.write(partial(inbox.restart_deadline, seq=row.seq, when=now))
             accepted_s = _accepted_s(row, now)
             entry = _entry_of(row, accepted_s=accepted_s, deadline_at_s=deadline_at_s)

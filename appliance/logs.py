@@ -1,12 +1,24 @@
-"""Where log lines go: the journal with their priority, or a terminal for people."""
+"""Where log lines go: to the journal as records with fields, or to a terminal for people.
+
+In the journal a record has LOGGER and, where they are known, WATTNAP_REQUEST,
+WATTNAP_ENGINE and WATTNAP_DEPTH: `journalctl -u wattnap WATTNAP_REQUEST=tea-1`. What
+a line is about, it says by `extra={"request": …}`; what holds for all, by `about`.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-# sd-daemon(3): "<N>" before a line on stderr is its syslog priority.
+JOURNAL = "/run/systemd/journal/socket"
+NAME = "wattnap"
+FIELDS = ("request", "engine", "depth")
+
+# As syslog(3) numbers them.
 PRIORITIES = {
     logging.DEBUG: 7,
     logging.INFO: 6,
@@ -16,27 +28,97 @@ PRIORITIES = {
 }
 
 
-class JournalFormatter(logging.Formatter):
-    """One record, each of its lines with the priority: the journal adds time and unit itself."""
-
-    def __init__(self) -> None:
-        super().__init__("%(name)s: %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = max((known for known in PRIORITIES if known <= record.levelno), default=10)
-        prefix = f"<{PRIORITIES[level]}>"
-        return "\n".join(prefix + line for line in super().format(record).splitlines())
+def set_up(*, level: str = "info", journal: str = JOURNAL) -> None:
+    """Log from now on. `level`: "debug", "info" or "warning". `journal`: where one listens."""
+    least = logging.getLevelNamesMapping()[level.upper()]
+    for_people = logging.StreamHandler(sys.stderr)
+    for_people.setFormatter(Formatter(modules=least < logging.INFO))
+    handler = JournalHandler(journal) if is_journal() else for_people
+    logging.basicConfig(level=least, handlers=[handler])
 
 
-def set_up(*, verbose: bool) -> None:
-    """Log to stderr from now on; `verbose` includes debugging."""
-    handler = logging.StreamHandler(sys.stderr)
-    if is_journal():
-        handler.setFormatter(JournalFormatter())
-    else:
-        plain = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-        handler.setFormatter(logging.Formatter(plain, "%H:%M:%S"))
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
+@contextmanager
+def about(tell: Callable[[], Mapping[str, str]]) -> Iterator[None]:
+    """Until it is left, each line is about what `tell` says, unless it knows better itself."""
+
+    def add(record: logging.LogRecord) -> bool:
+        for name, value in tell().items():
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True
+
+    handlers = list(logging.getLogger().handlers)
+    for handler in handlers:
+        handler.addFilter(add)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(add)
+
+
+class Formatter(logging.Formatter):
+    """For people: what is no ordinary line says so. `modules`: and where it comes from."""
+
+    def __init__(self, *, modules: bool) -> None:
+        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
+        self._modules = modules
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        module = f"{record.name}: " if self._modules else ""
+        return f"{record.asctime} {level}{module}{record.message}"
+
+
+class JournalHandler(logging.Handler):
+    """Sends each record as one datagram (systemd's JOURNAL_NATIVE_PROTOCOL).
+
+    What the journal does not take goes to stderr with its priority, which is the journal's, too.
+    """
+
+    def __init__(self, path: str = JOURNAL) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))  # else basicConfig sets its own
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = self.format(record)
+        priority = PRIORITIES[
+            max((known for known in PRIORITIES if known <= record.levelno), default=logging.DEBUG)
+        ]
+        fields = {
+            "MESSAGE": message,
+            "PRIORITY": str(priority),
+            "SYSLOG_IDENTIFIER": NAME,
+            "LOGGER": record.name,
+        }
+        fields |= {
+            f"WATTNAP_{name.upper()}": str(getattr(record, name))
+            for name in FIELDS
+            if hasattr(record, name)
+        }
+        try:
+            self._socket.sendto(datagram(fields), self._path)
+        except OSError:  # nobody there, or too long for a datagram
+            lines = (f"<{priority}>{line}\n" for line in message.splitlines())
+            sys.stderr.writelines(lines)
+
+    def close(self) -> None:
+        self._socket.close()
+        super().close()
+
+
+def datagram(fields: Mapping[str, str]) -> bytes:
+    """NAME=value, a line each; a value of several lines has its length before it."""
+    parts = []
+    for name, value in fields.items():
+        told = value.encode(errors="surrogateescape")
+        if b"\n" in told:
+            parts += [name.encode(), b"\n", len(told).to_bytes(8, "little"), told, b"\n"]
+        else:
+            parts += [name.encode(), b"=", told, b"\n"]
+    return b"".join(parts)
 
 
 def is_journal() -> bool:

@@ -94,7 +94,7 @@ class Moves:
             self.failure = str(error)
             raise
         seconds = self._arrived(move, began_s, began_at, depth, Depth.AWAKE, cause)
-        log.info("awake after %.1f s", seconds)
+        log.info("awake after %.1f s", seconds, extra={"depth": word(Depth.AWAKE)})
         self.failure = None
         self._learn(move, Passed(depth, Depth.AWAKE, began_s, seconds), cause)
 
@@ -150,7 +150,8 @@ class Moves:
             raise
         seconds = self._arrived(move, began_s, began_at, here, depth, cause)
         self._learn(move, Passed(here, depth, began_s, seconds), cause)
-        log.info("at rest, %s, after %.1f s", word(depth), seconds)
+        name = word(depth)
+        log.info("at rest, %s, after %.1f s", name, seconds, extra={"depth": name})
 
     async def _go_down(self, depth: Depth) -> None:
         match depth:

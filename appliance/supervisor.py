@@ -268,11 +268,11 @@ class Supervisor:
         try:
             await self._attempts.run(entry, self._engine)
         except DriverError as error:
-            log.warning("%s: %s", entry.id, error)
+            log.warning("%s: %s", entry.id, error, extra={"request": entry.id})
             entry.last_failure = self.moves.failure = str(error)
             return lc.Broke()
         except serving.AttemptFailed as error:
-            log.warning("%s: %s", entry.id, error)
+            log.warning("%s: %s", entry.id, error, extra={"request": entry.id})
             entry.last_failure = str(error)
             self._again(entry)
             return lc.Finished()

@@ -18,7 +18,7 @@ CACHE = Path("~/.cache/wattnap")
 
 @click.command()
 @click.option("--fake", is_flag=True, help="An engine in memory, which repeats the prompt.")
-@click.option("--verbose", is_flag=True, help="Log what is decided, and why.")
+@click.option("--verbose", is_flag=True, help="Log what is decided, and why; as log.level.")
 @with_config
 def run(config: Config, fake: bool, verbose: bool) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
@@ -41,7 +41,7 @@ def run(config: Config, fake: bool, verbose: bool) -> None:
     from appliance import logs
     from appliance.app import serve
 
-    logs.set_up(verbose=verbose)
+    logs.set_up(level="debug" if verbose else config.log.level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config, fake=fake))
@@ -152,7 +152,7 @@ def trial(config: Config, engine_python: str) -> None:
     from appliance import logs
     from appliance.trial import try_out
 
-    logs.set_up(verbose=False)
+    logs.set_up(level=config.log.level)
     try:
         asyncio.run(try_out(config, engine_python=engine_python))
     except BaseExceptionGroup as group:

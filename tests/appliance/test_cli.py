@@ -449,16 +449,3 @@ def test_a_second_daemon_with_a_state_of_its_own(config: Path, tmp_path: Path) -
 
     assert result.returncode == os.EX_CONFIG
     assert "another daemon listens" in result.stderr
-
-
-def test_the_journal_gets_priorities(tmp_path: Path) -> None:
-    """Where stderr is the journal's, each line begins with its priority."""
-    config = write_config(tmp_path)
-    journal = tmp_path / "journal"
-    with journal.open("ab") as file:
-        found = os.fstat(file.fileno())
-        stream = f"{found.st_dev}:{found.st_ino}"
-        with daemon(config, tmp_path / "log", stderr=file, JOURNAL_STREAM=stream):
-            pass
-
-    assert {line[:3] for line in journal.read_text().splitlines()} == {"<6>"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -67,6 +68,25 @@ def test_prompt_and_what_it_cost(shared_machine: Machine) -> None:
         return {row["line"] for row in shared_machine.wattnap("energy --by line")["energy"]}
 
     eventually(lambda: {"idle", "waking"} <= lines())
+
+
+def test_fields_in_the_journal(shared_machine: Machine) -> None:
+    """A line can be found by its request, and tells engine and depth; the prompt is in none."""
+    submit = "echo 'where is the spare key?' | wattnap submit - --wait --id log-1"
+    shared_machine.box.run(submit, user="member")
+    journal = ("journalctl", f"--unit={UNIT}", "--output=json", "--no-pager")
+    found = shared_machine.box.enter(*journal, "WATTNAP_REQUEST=log-1").stdout.splitlines()
+
+    assert len(found) == 1
+
+    told = json.loads(found[0])
+
+    assert told["MESSAGE"].startswith("log-1: done after ")
+    assert told["WATTNAP_ENGINE"] == "main"
+    assert told["WATTNAP_DEPTH"] == "awake"
+    assert told["PRIORITY"] == "6"
+    assert told["_TRANSPORT"] == "journal"
+    assert "spare key" not in shared_machine.box.enter(*journal).stdout
 
 
 def test_who_may_use_the_socket(shared_machine: Machine) -> None:
