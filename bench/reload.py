@@ -31,7 +31,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "drivers/engine_side"))
 
-from wattnap_engine.image import Image, read
+from wattnap_engine.image import SPARE_BUFFERS, Image, read
 
 T = TypeVar("T")
 MIB = 1 << 20
@@ -75,7 +75,7 @@ def measure(options: argparse.Namespace, memory: list[torch.Tensor], file: Path)
                 "ring",
                 threads=threads,
                 chunk_mib=chunk_mib,
-                pinned_mib=2 * threads * chunk_mib,
+                pinned_mib=(threads + SPARE_BUFFERS) * chunk_mib,
                 written_bytes=written,
                 compare_s=round(compare_s, 3),
                 again_s=round(again_s, 3),

@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 
 PAGE_BYTES = 4096
+SPARE_BUFFERS = 4
+"""More of them than threads that fill them: those that the device is fetching."""
 SPARE_BYTES = 4 << 30
 """What an image leaves free on its disk, where the daemon's database may be too."""
 
@@ -47,7 +49,8 @@ class Image:
     """One file, kept equal to the regions that are saved, for the life of this process.
 
     threads      that copy at once
-    chunk_bytes  copied at once; a multiple of 8. Two pinned buffers for each thread
+    chunk_bytes  copied at once; a multiple of 8. So large are the pinned buffers, of which
+                 there are a few more than threads
     """
 
     def __init__(self, path: Path, *, threads: int, chunk_bytes: int) -> None:
@@ -74,7 +77,7 @@ class Image:
             self._layout, self._marks = layout, {}
         end = chunks[-1].offset + chunks[-1].memory.numel()
         filled = self._open(end)
-        now = marks_of(chunks, self._chunk_bytes)
+        now = self._marks_of(chunks)
         ends_s = time.perf_counter() + budget_s
         written = []
 
@@ -103,13 +106,15 @@ class Image:
         chunks = self._cut(regions)
         if layout_of(regions) != self._layout or len(self._marks) != len(chunks):
             raise Unfit("these weights were not saved")
-        self._spread(
-            lambda lane, index: lane.load(self._file, chunks[index]),
-            range(len(chunks)),
-            regions[0].device,
-        )
-        marks = marks_of(chunks, self._chunk_bytes)
-        wrong = sum(mark != self._marks[index] for index, mark in enumerate(marks))
+        weights = self._weights_on(regions[0].device)
+        marks = torch.zeros(len(chunks), dtype=torch.int64, device=weights.device)
+
+        def fetch(lane: Lane, index: int) -> None:
+            lane.load(self._file, chunks[index])
+            marks[index] = mark_of(chunks[index].memory, weights)  # hidden behind the reading
+
+        self._spread(fetch, range(len(chunks)), weights.device)
+        wrong = sum(mark != self._marks[index] for index, mark in enumerate(marks.tolist()))
         if wrong:
             raise Damaged(f"{wrong} of {len(chunks)} chunks of {self._path} are not what was saved")
         return sum(region.numel() for region in regions)
@@ -147,12 +152,22 @@ class Image:
         os.ftruncate(self._file, size)
         return min(status.st_size, size)
 
+    def _marks_of(self, chunks: Sequence[Chunk]) -> list[int]:
+        weights = self._weights_on(chunks[0].memory.device)
+        marks = [mark_of(chunk.memory, weights) for chunk in chunks]
+        return [int(mark) for mark in torch.stack(marks).tolist()]
+
+    def _weights_on(self, device: torch.device) -> torch.Tensor:
+        """Of the words of a chunk, in their sum."""
+        return torch.arange(1, self._chunk_bytes // 4, 2, dtype=torch.int64, device=device)
+
     def _spread(
         self, work: Callable[[Lane, int], None], indexes: Iterable[int], device: torch.device
     ) -> None:
         """Do the work for each index, on all lanes at once. Raises what one of them raised."""
         if not self._lanes:
-            self._lanes = [Lane(device, self._chunk_bytes) for _ in range(self._threads)]
+            ring = Ring(self._threads + SPARE_BUFFERS, self._chunk_bytes, device)
+            self._lanes = [Lane(device, ring) for _ in range(self._threads)]
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # our streams do not wait for vLLM's
         todo: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -170,17 +185,45 @@ class Image:
                 done.result()
 
 
-class Lane:
-    """One thread's way between file and device: two buffers, and a stream on a GPU."""
+class Ring:
+    """Buffers that the device can fetch from, pinned if it is a GPU, and when it has done so.
 
-    def __init__(self, device: torch.device, chunk_bytes: int) -> None:
+    The device is quicker than a thread that reads: so there are few more than threads.
+    """
+
+    def __init__(self, count: int, size: int, device: torch.device) -> None:
         cuda = device.type == "cuda"
-        self._buffers = [
-            torch.empty(chunk_bytes, dtype=torch.uint8, pin_memory=cuda) for _ in range(2)
-        ]
-        self._stream = torch.cuda.Stream(device) if cuda else None
-        self._fetched = [torch.cuda.Event() for _ in range(2)] if cuda else []
-        self._turn = 0
+        self._free: queue.SimpleQueue[Buffer] = queue.SimpleQueue()
+        for _ in range(count):
+            memory = torch.empty(size, dtype=torch.uint8, pin_memory=cuda)
+            self._free.put(Buffer(memory, torch.cuda.Event() if cuda else None))
+
+    @contextlib.contextmanager
+    def buffer(self, size: int) -> Iterator[torch.Tensor]:
+        """The first `size` bytes of one. What is ordered on the current stream may still use it."""
+        buffer = self._free.get()
+        try:
+            if buffer.fetched is not None:
+                buffer.fetched.synchronize()
+            yield buffer.memory[:size]
+            if buffer.fetched is not None:
+                buffer.fetched.record()
+        finally:
+            self._free.put(buffer)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    memory: torch.Tensor
+    fetched: torch.cuda.Event | None
+
+
+class Lane:
+    """One thread's way between file and device, and its stream on a GPU."""
+
+    def __init__(self, device: torch.device, ring: Ring) -> None:
+        self._ring = ring
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
@@ -195,35 +238,30 @@ class Lane:
 
     def load(self, file: int, chunk: Chunk) -> None:
         """Read one chunk, and order the device to fetch it, while the next one is read."""
-        self._turn ^= 1
-        buffer = self._buffers[self._turn][: chunk.memory.numel()]
-        if self._fetched:
-            self._fetched[self._turn].synchronize()
-        if read(file, buffer, chunk.offset) < buffer.numel():
-            raise Damaged("the image is too short")
-        chunk.memory.copy_(buffer, non_blocking=True)
-        if self._fetched:
-            self._fetched[self._turn].record()
+        with self._ring.buffer(chunk.memory.numel()) as buffer:
+            if read(file, buffer, chunk.offset) < buffer.numel():
+                raise Damaged("the image is too short")
+            chunk.memory.copy_(buffer, non_blocking=True)
 
     def save(self, file: int, chunk: Chunk, filled: int) -> int:
         """Make the file equal to a chunk; return how many bytes had to be written.
 
         The first `filled` bytes of the file hold something, possibly the same.
         """
-        have, there = (buffer[: chunk.memory.numel()] for buffer in self._buffers)
-        have.copy_(chunk.memory, non_blocking=True)
-        if self._stream is not None:
-            self._stream.synchronize()
-        if chunk.offset < filled:
-            got = read(file, there, chunk.offset)
-            if got == len(have) and torch.equal(have, there):
-                return 0
-        left = memoryview(have.numpy())
-        offset = chunk.offset
-        while left:
-            done = os.pwrite(file, left, offset)
-            left, offset = left[done:], offset + done
-        return len(have)
+        with self._ring.buffer(chunk.memory.numel()) as have:
+            have.copy_(chunk.memory, non_blocking=True)
+            if self._stream is not None:
+                self._stream.synchronize()
+            if chunk.offset < filled:
+                there = torch.empty_like(have)
+                if read(file, there, chunk.offset) == len(have) and torch.equal(have, there):
+                    return 0
+            left = memoryview(have.numpy())
+            offset = chunk.offset
+            while left:
+                done = os.pwrite(file, left, offset)
+                left, offset = left[done:], offset + done
+            return len(have)
 
 
 def read(file: int, buffer: torch.Tensor, offset: int) -> int:
@@ -239,17 +277,11 @@ def layout_of(regions: Sequence[torch.Tensor]) -> list[tuple[int, int]]:
     return [(region.data_ptr(), region.numel()) for region in regions]
 
 
-def marks_of(chunks: Sequence[Chunk], chunk_bytes: int) -> list[int]:
-    """A 64-bit sum of each chunk's words, weighted by their places: made where the memory is.
+def mark_of(memory: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """A 64-bit sum of a chunk's words, weighted by their places: made where the memory is.
 
     It tells lost, late and misplaced copies, not forgeries.
     """
-    device = chunks[0].memory.device
-    weights = torch.arange(1, chunk_bytes // 4, 2, dtype=torch.int64, device=device)
-    sums = []
-    for chunk in chunks:
-        odd = -chunk.memory.numel() % 8
-        memory = torch.nn.functional.pad(chunk.memory, (0, odd)) if odd else chunk.memory
-        words = memory.view(torch.int64)
-        sums.append((words * weights[: words.numel()]).sum())
-    return [int(mark) for mark in torch.stack(sums).tolist()]
+    odd = -memory.numel() % 8
+    words = (torch.nn.functional.pad(memory, (0, odd)) if odd else memory).view(torch.int64)
+    return (words * weights[: words.numel()]).sum()
