@@ -6,6 +6,7 @@ to what was counted.
     above = counted - Σ floor × time
     above > 0    goes to those who worked, by what each was expected to draw
     above <= 0   nobody drew anything above the floors; all goes to them, in proportion
+    more above   than who worked could draw in that time at all: the floors were higher
 
 Meters see blurred (`Sight`). What is expected is blurred likewise, so that the last second
 of a request, which a trailing mean shows only after its end, is not taken for something
@@ -27,9 +28,13 @@ _TAIL_STEPS = 8
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """How a meter sees: of the last `window_s` seconds only a part, the later the less."""
+    """How a meter sees: of the last `window_s` seconds only a part, the later the less.
+
+    most_w  more its device never draws
+    """
 
     window_s: float = 0.0
+    most_w: float = math.inf
 
     def seen_s(self, start_s: float, end_s: float, until_s: float) -> float:
         """How many seconds of a span its sum contains at `until_s`."""
@@ -90,10 +95,11 @@ class Shared:
     above_j: float
 
 
-def share(counted_j: float, parts: Sequence[Part]) -> list[Shared]:
+def share(counted_j: float, parts: Sequence[Part], most_w: float = math.inf) -> list[Shared]:
     """For each of `parts`, in order. Their sum is `counted_j`, which is 0 or more.
 
-    Where a floor is not known, the mean power of them all stands for it.
+    Where a floor is not known, the mean power of them all stands for it. Nobody draws
+    more than `most_w`: what a move of a millisecond cannot have drawn is not its own.
 
     Raises ValueError if there are none.
     """
@@ -112,6 +118,10 @@ def share(counted_j: float, parts: Sequence[Part]) -> list[Shared]:
     if above_j <= 0 or not any(weights):
         shares = parted(counted_j, floors_j, [part.seconds for part in parts])
         return [Shared(floor_j, 0.0) for floor_j in shares]
+    could_j = most_w * math.fsum(part.working_s for part in parts)
+    if above_j > could_j:
+        shares = parted(counted_j - could_j, floors_j, [part.seconds for part in parts])
+        floors_j, above_j = shares, could_j
     above = parted(above_j, weights, weights)
     return [Shared(*each) for each in zip(floors_j, above, strict=True)]
 

@@ -19,6 +19,9 @@ from policies.ladder import Depth
 
 HOLD_S = 60.0
 """An interval waits no longer than that for its requests to end."""
+PLAIN = 0.1
+"""What took less of an interval than that teaches nothing: by how much the rest of it is off its
+floor would look like many times the power."""
 
 
 @dataclass(slots=True)
@@ -71,7 +74,8 @@ class Settlement:
             if all(part.floor_w is not None for part in parts):
                 known = [p.seconds * (p.floor_w or 0.0) + (p.expected_j or 0.0) for p in parts]
                 moving_j = interval.counted_j - math.fsum(known)
-                self._learned.see_move(moving.stretch.name, moving.seconds, moving_j)
+                if self._plain(moving.seconds, moving_j, idle):
+                    self._learned.see_move(moving.stretch.name, moving.seconds, moving_j)
 
     def _see_idle(self, interval: Interval, passage: Passage, counted_j: float) -> None:
         stretch, learned = passage.stretch, self._learned
@@ -79,6 +83,11 @@ class Settlement:
             learned.see_floor(stretch.depth, passage.seconds, counted_j)
         elif passage.tail_s and (floor_w := learned.floor_w(stretch.depth)) is not None:
             learned.see_tail(passage.tail_height_s, counted_j - floor_w * passage.seconds)
+
+    def _plain(self, seconds: float, joules: float, others: list[Passage]) -> bool:
+        """Long enough beside the others, and not more than the device draws."""
+        whole_s = seconds + math.fsum(passage.seconds for passage in others)
+        return seconds >= PLAIN * whole_s and joules <= self._sight.most_w * seconds
 
     def ready(self, interval: Interval, now_s: float) -> bool:
         """Nothing that would make it more exact is to be waited for."""
@@ -101,13 +110,15 @@ class Settlement:
         others = [passage for passage in interval.passages if not passage.stretch.busy]
         parts = [self._part(passage) for passage in others]
         if not busy:
-            for passage, shared in zip(others, share(interval.counted_j, parts), strict=True):
+            shares = share(interval.counted_j, parts, self._sight.most_w)
+            for passage, shared in zip(others, shares, strict=True):
                 self._give(interval, passage, shared)
             return
         worked = self._worked(interval)
         expected_j = self._expected_j(worked)
         serving = self._serving(busy, expected_j)
-        *shares, served = share(interval.counted_j, [*parts, serving])
+        everyone = [*parts, serving]
+        *shares, served = share(interval.counted_j, everyone, self._sight.most_w)
         for passage, shared in zip(others, shares, strict=True):
             self._give(interval, passage, shared)
         depth = busy[0].stretch.depth
@@ -119,7 +130,8 @@ class Settlement:
         self._book(interval, "idle", depth, serving.seconds, served.floor_j)
         self._book(interval, "request", depth, serving.seconds, served.above_j)
         self._divide(interval, served.above_j, depth, expected_j)
-        self._teach(interval, parts, serving, worked)
+        if self._plain(serving.seconds, served.above_j, others):
+            self._teach(interval, parts, serving, worked)
 
     # What to expect.
 

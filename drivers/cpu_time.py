@@ -50,12 +50,14 @@ class CpuTimeMeter:
         if min(core_w, idle_w) < 0:
             raise ValueError(f"powers must be 0 or more, not {core_w} and {idle_w}")
         self.idle_w: float | None = idle_w
+        cores = os.cpu_count() or 1
+        self.most_w = idle_w + core_w * cores
         self._base_w = idle_w
         self._core_w = core_w
         self._stat = root / "proc/stat"
         self._now = now
         self._file: int | None = None
-        self._busy = Continuity(self.name, max_per_s=os.cpu_count() or 1, rounding=ROUNDING_S)
+        self._busy = Continuity(self.name, max_per_s=cores, rounding=ROUNDING_S)
 
     def open(self) -> None:
         self._read()

@@ -253,6 +253,7 @@ class FakeMeter:
     cadence = Cadence()
     resolution_s = 0.0
     window_s = 0.0
+    most_w = 1000.0
 
     def __init__(
         self,

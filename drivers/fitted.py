@@ -54,6 +54,7 @@ class Fitted:
         self.rails, self.blocks = meter.rails, meter.blocks
         self.wakes_device, self.cadence = meter.wakes_device, meter.cadence
         self.resolution_s, self.window_s = meter.resolution_s, meter.window_s
+        self.most_w = max(0.0, self.gain * meter.most_w + self.offset_w)
         self.idle_w: float | None = None
         if meter.idle_w is not None:
             self.idle_w = max(0.0, self.gain * meter.idle_w + self.offset_w)

@@ -79,6 +79,7 @@ class Ina3221Meter:
     wakes_device = False
     blocks = True
     idle_w: float | None = None
+    most_w = UNKNOWN_MAX_W
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class Ina3221Meter:
             return
         found = self._find()
         supply = self._supply(tuple(rail.name for rail in found))
-        self._total = supply.total
+        self._total, self.most_w = supply.total, supply.max_w
         self._found = found
         self.rails = tuple(rail.name for rail in found)
         if self._integral is None:

@@ -65,6 +65,7 @@ class NvmlMeter:
         self.wakes_device = True
         self._gpu = NvmlGpu(uuid=uuid, address=address, root=root, nvml=nvml)
         self.device = self._gpu.name
+        self.most_w = OVERSHOOT * self._gpu.limit_w
         self._by, self._now, self._suspended = by, now, suspended
         self._counter: Continuity | None = None
         self._integral: Integral | None = None
@@ -78,10 +79,10 @@ class NvmlMeter:
             self.device = gpu.uuid
             self.wakes_device = not gpu.persistent or gpu.may_suspend
             if self._counter is None or self._integral is None:
-                most_w = OVERSHOOT * gpu.limit_w
-                self._counter = Continuity(gpu.uuid, max_per_s=most_w)
+                self.most_w = OVERSHOOT * gpu.limit_w
+                self._counter = Continuity(gpu.uuid, max_per_s=self.most_w)
                 self._integral = Integral(
-                    gpu.uuid, max_w=most_w, max_gap_s=2.5 * self.cadence.rest_s
+                    gpu.uuid, max_w=self.most_w, max_gap_s=2.5 * self.cadence.rest_s
                 )
             elif not gpu.persistent:
                 # Nobody kept the driver loaded while we were away: the counter may

@@ -112,9 +112,9 @@ class PlantMeter:
         self.cadence = Cadence(busy_hz=busy_hz, moving_hz=moving_hz)
         self._sensor, self._now = sensor, now
         self._eye = _Eye(plant, sensor, now())
-        most_w = 1.1 * max(1.0, sensor.gain) * plant.peak_w
-        self._counter = Continuity(name, max_per_s=most_w, wrap=sensor.wrap_j)
-        self._integral = Integral(name, max_w=most_w, max_gap_s=2.5 * self.cadence.rest_s)
+        self.most_w = 1.1 * max(1.0, sensor.gain) * plant.peak_w
+        self._counter = Continuity(name, max_per_s=self.most_w, wrap=sensor.wrap_j)
+        self._integral = Integral(name, max_w=self.most_w, max_gap_s=2.5 * self.cadence.rest_s)
 
     def open(self) -> None:
         """Nothing is acquired."""

@@ -34,6 +34,7 @@ class PlugMeter:
     cadence = Cadence()
     idle_w: float | None = None
     window_s = resolution_s = 1.0  # plugs measure about once a second
+    most_w = MAX_W
 
     def __init__(
         self, topic: str, *, stale_s: float = STALE_S, now: Callable[[], float] = boottime_s

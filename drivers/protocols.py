@@ -231,6 +231,8 @@ class Meter(Protocol):
     """How often its value moves. Looking more often tells nothing new."""
     window_s: float
     """Of the last so many seconds it tells only a part, because it says a mean, or by steps."""
+    most_w: float
+    """More its device never draws. Known once it is open; before that, a guess that is too high."""
 
     def open(self) -> None:
         """Acquire what reading needs. Idempotent.

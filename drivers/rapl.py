@@ -63,6 +63,7 @@ class RaplMeter:
     def __init__(self, *, root: Path = Path("/"), now: Callable[[], float] = boottime_s) -> None:
         self.rails: tuple[str, ...] = ()
         self.cadence = Cadence()
+        self.most_w = MAX_W
         self._root, self._now = root, now
         self._zones: tuple[Zone, ...] = ()
         self._opened = False
@@ -74,6 +75,7 @@ class RaplMeter:
         if not self._zones:
             self._zones = self._find()
             self.rails = tuple(zone.name for zone in self._zones)
+            self.most_w = MAX_W * sum(zone.counts for zone in self._zones)
             # At least every quarter of what the fastest imaginable one needs to run over.
             quarter_s = min(zone.wrap_j for zone in self._zones) / MAX_W / 4
             self.cadence = Cadence(rest_s=min(30.0, quarter_s), idle_s=min(10.0, quarter_s))

@@ -83,7 +83,7 @@ def play(story: Story, sensor: Sensor, *, learned: Learned | None = None) -> Pla
     events, plant = story.events, story.plant()
     clock = StoryClock(events[0].at_s)
     meter = PlantMeter(plant, sensor, now=clock.now)
-    sight = Sight(meter.window_s)
+    sight = Sight(meter.window_s, meter.most_w)
     books = Books(
         clock, engine="main", device="plant", source=meter.source, sight=sight, learned=learned
     )

@@ -24,12 +24,12 @@ parts = st.builds(
 )
 
 
-@given(JOULES, st.lists(parts, min_size=1, max_size=8))
-@example(2.0, [Part(1e-308, None)])
-@example(2.0, [Part(1.0, None, 1e-308, None)])
-def test_nothing_is_lost_or_made(counted_j: float, shared_by: list[Part]) -> None:
+@given(JOULES, st.lists(parts, min_size=1, max_size=8), WATTS | st.just(math.inf))
+@example(2.0, [Part(1e-308, None)], math.inf)
+@example(2.0, [Part(1.0, None, 1e-308, None)], math.inf)
+def test_nothing_is_lost_or_made(counted_j: float, shared_by: list[Part], most_w: float) -> None:
     """Σ shares is what was counted, and none is negative."""
-    shares = share(counted_j, shared_by)
+    shares = share(counted_j, shared_by, most_w)
 
     assert math.fsum(s.floor_j + s.above_j for s in shares) == pytest.approx(counted_j, rel=1e-9)
     assert all(s.floor_j >= 0 and s.above_j >= 0 for s in shares)
@@ -64,6 +64,15 @@ def test_less_than_the_floor_is_all_floor() -> None:
         Shared(10.0, 0.0),
         Shared(20.0, 0.0),
     ]
+
+
+def test_nobody_draws_more_than_the_device() -> None:
+    """A move of a millisecond beside ten seconds that drew too much: it was the floor."""
+    rest, move = share(200.0, [Part(10.0, 10.0), Part(0.001, 10.0, 0.001, None)], most_w=100.0)
+
+    assert move.above_j == pytest.approx(0.1)
+    assert rest.floor_j == pytest.approx(199.9, rel=1e-3)
+    assert rest.above_j == 0
 
 
 def test_a_floor_that_nobody_knows_is_the_mean() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -19,10 +20,11 @@ from tests.fake_clock import FakeClock
 class Workshop:
     """A meter and books on a clock of the test's. Each `look` is the test's, too."""
 
-    def __init__(self, power_w: float = 10.0) -> None:
+    def __init__(self, power_w: float = 10.0, *, most_w: float = math.inf) -> None:
         self.clock = FakeClock()
         self.meter = FakeMeter(power_w, now=self.clock.now)
-        self.books = Books(self.clock, engine="main", device="box", source="counter")
+        sight = Sight(most_w=most_w)
+        self.books = Books(self.clock, engine="main", device="box", source="counter", sight=sight)
         self.found = Entries("main", "box", "counter")
         self.books.take(self.meter.sample())
 
@@ -267,6 +269,46 @@ async def test_no_meter_no_joules() -> None:
     books.close()
 
     assert list(books.entries().lines.values()) == [[5.0, 0.0]]
+
+
+@pytest.mark.parametrize("took_s", [0.0001, 0.1])
+async def test_a_move_in_no_time_is_no_strong_one(took_s: float) -> None:
+    """Beside it the box drew more than its floor for a while: that is neither its, nor a lesson."""
+    w = Workshop(most_w=100.0)
+    await w.wakes()
+    await w.learns_the_floor(10.0)
+    w.meter.draw(22.0)
+    await w.clock.advance(10.0)
+    w.books.turn("entering", Depth.OFF)
+    await w.clock.advance(took_s)
+    w.books.turn("idle", Depth.OFF)
+    await w.passes(10.0, 10.0)
+    w.books.close()
+
+    assert w.books.learned.move_w("entering off") is None
+    assert w.lines()
+    ((seconds, joules),) = [
+        sums for (_, line, *_), sums in w.found.lines.items() if line == "entering"
+    ]
+    assert seconds == pytest.approx(took_s)
+    assert 0 < joules < 120 * took_s
+    assert w.booked_j() == pytest.approx(w.meter.sample().energy_j)
+
+
+async def test_a_request_in_no_time_is_no_strong_one() -> None:
+    """Likewise."""
+    w = Workshop(most_w=100.0)
+    await w.wakes()
+    await w.learns_the_floor(10.0)
+    run = w.books.begin()
+    await w.clock.advance(0.001)
+    w.ends(run)
+    await w.passes(10.0, 22.0)
+    w.books.close()
+
+    assert w.books.learned.serving_w is None
+    assert run.share.energy_j is not None
+    assert 0 < run.share.energy_j <= 0.1
 
 
 async def test_a_clock_that_jumps_is_followed() -> None:

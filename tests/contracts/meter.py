@@ -21,6 +21,8 @@ class MeterContract:
         assert meter.idle_w is None or meter.idle_w >= 0
         assert meter.resolution_s >= 0
         assert 0 <= meter.window_s <= 10
+        assert math.isfinite(meter.most_w)
+        assert meter.most_w > (meter.idle_w or 0.0)
 
     def test_says_how_often_to_look(self, meter: Meter) -> None:
         """At most every time that its value moves, and not so seldom that an hour is lost."""
