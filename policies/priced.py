@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import takewhile
 from typing import Self
 
 from policies.ladder import Gap, Ladder, Now, Policy, Timetable
@@ -54,9 +55,10 @@ class Priced:
 
 @lru_cache(maxsize=64)
 def priced(ladder: Ladder, prices: Prices, wake_cap_s: float | None) -> Ladder:
-    """The rungs that wake in time, each with the watts that it counts for.
+    """The rungs down to the first that wakes too slowly, each with the watts it counts for.
 
-    Whoever arrives while one settles waits for that too.
+    Whoever arrives while one settles waits for that too; and whoever is led to a deeper one
+    has settled on those above.
     """
     return tuple(
         replace(
@@ -65,6 +67,7 @@ def priced(ladder: Ladder, prices: Prices, wake_cap_s: float | None) -> Ladder:
             + prices.vram_w_per_gib * rung.vram_bytes / GIB
             + prices.ram_w_per_gib * rung.ram_bytes / GIB,
         )
-        for rung in ladder
-        if wake_cap_s is None or rung.enter_s + rung.wake_s <= wake_cap_s
+        for rung in takewhile(
+            lambda rung: wake_cap_s is None or rung.enter_s + rung.wake_s <= wake_cap_s, ladder
+        )
     )

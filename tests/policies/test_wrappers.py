@@ -107,6 +107,16 @@ def test_a_rung_that_wakes_too_slowly_is_not_considered() -> None:
     assert [len(ladder) for ladder, _ in policy.policy.asked] == [3, 4, 2]
 
 
+def test_the_way_down_leads_past_no_rung_that_wakes_too_slowly() -> None:
+    """Somebody might arrive just as it settles there, on its way to a faster one."""
+    slow = replace(LADDER[1], enter_s=20.0)
+    policy = Priced(Says((START,)))
+    policy.plan((LADDER[0], slow, *LADDER[2:]), Now(wake_cap_s=10.0))
+
+    assert isinstance(policy.policy, Says)
+    assert [len(ladder) for ladder, _ in policy.policy.asked] == [1]
+
+
 def test_it_leaves_the_gpu_in_time() -> None:
     """To the rung that wakes soonest; what the policy wanted later is later still."""
     assert Yielding(DOWN, 900.0).plan(LADDER, Now()) == (
