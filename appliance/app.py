@@ -55,6 +55,8 @@ from policies.guarded import Guarded
 
 if TYPE_CHECKING:
     from appliance.doors.mqtt_feed import Feed, Listener
+    from appliance.sql import Database
+    from policies.replay import Trace
 
 log = logging.getLogger(__name__)
 
@@ -293,8 +295,11 @@ async def _open_policy(config: Config, store: Store) -> Guarded:
     built = policy.build_policy(config)
     if config.power.policy != "learned":
         return built
-    requests = partial(ledger.served, engine=config.engine.alias, limit=policy.REMEMBERED)
-    return policy.remembering(built, visits.idle_periods(await store.read(requests)))
+
+    def seen(db: Database) -> Trace:
+        return visits.idle_periods(ledger.served(db, config.engine.alias, policy.REMEMBERED))
+
+    return policy.remembering(built, await store.read(seen))
 
 
 async def _open_books(alias: str, meters: Meters | None, store: Store, clock: Clock) -> Books:

@@ -8,7 +8,7 @@ after them, and put into their rows then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -248,18 +248,16 @@ def latest_service_s(db: Database, engine: str, limit: int = 100) -> list[float]
     return [float(seconds) for (seconds,) in reversed(found)]
 
 
-def served(db: Database, engine: str, limit: int) -> list[Served]:
-    """The latest requests that were begun, in order of acceptance."""
+def served(db: Database, engine: str, limit: int) -> Iterator[Served]:
+    """The latest requests that were begun, in order of acceptance; read as they are asked for."""
     found = db.execute(
         "SELECT * FROM (SELECT accepted_at, started_at, ended_at, class IS NOT 'batch'"
         " FROM ledger_request WHERE engine = ? AND started_at IS NOT NULL"
         " ORDER BY accepted_at DESC LIMIT ?) ORDER BY accepted_at",
         (engine, limit),
     )
-    return [
-        Served(accepted_at, started_at, ended_at, bool(person))
-        for accepted_at, started_at, ended_at, person in found
-    ]
+    for accepted_at, started_at, ended_at, person in found:
+        yield Served(accepted_at, started_at, ended_at, bool(person))
 
 
 def _insert(db: Database, table: str, values: dict[str, Any]) -> int:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,9 @@ from appliance.tariff import WEEK, minute_of_week
 from policies.replay import Trace, Visit
 
 SHIPPED = Path(__file__).with_name("traces")
+
+MOST_S = 1e12
+"""In no file does anything happen later; sums stay exact to a millisecond."""
 
 
 class Arrival(NamedTuple):
@@ -30,18 +35,18 @@ class Arrival(NamedTuple):
     person: bool
 
 
-def read(path: Path) -> Trace:
+def read(path: Path, name: str | None = None) -> Trace:
     """Raises DataUnusable, naming the file, the line and what is wrong with it."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            found, hour = _arrivals(path, csv.DictReader(file))
+            arrivals, hour = _arrivals(path, csv.DictReader(file))
     except OSError as error:
         raise DataUnusable(f"{path}: {os.strerror(error.errno or 0)}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataUnusable(f"{path}: {error}") from error
     # Nobody says which day it was: any will do, as long as days are told apart.
     minute = 0.0 if hour is None else 60.0 * hour
-    return trace(str(path), found, minute)
+    return trace(name or str(path), arrivals, minute)
 
 
 def shipped() -> list[Path]:
@@ -49,23 +54,29 @@ def shipped() -> list[Path]:
     return sorted(SHIPPED.glob("*.csv"))
 
 
-def _arrivals(path: Path, lines: csv.DictReader[str]) -> tuple[list[Arrival], float | None]:
+def _arrivals(path: Path, lines: csv.DictReader[str]) -> tuple[Iterator[Arrival], float | None]:
     """In order of time, and the hour of the first one, if any line tells one."""
     if "t_s" not in (lines.fieldnames or ()):
         raise DataUnusable(f"{path}: no column t_s")
-    found, hour_at_0 = [], None
+    # Packed: a year of arrivals should fit on a small board.
+    times_s, works_s = array("d"), array("d")
+    hour_at_0 = None
     for line in lines:
         at_s = _number(path, lines.line_num, line, "t_s")
         service_s = _number(path, lines.line_num, line, "service_s", 0.0)
         if service_s < 0:
             raise DataUnusable(f"{path}, line {lines.line_num}: service_s is {service_s}")
-        if hour_at_0 is None and line.get("local_hour"):
+        if hour_at_0 is None and (line.get("local_hour") or "").strip():
             hour_at_0 = _number(path, lines.line_num, line, "local_hour") - at_s / 3600
-        found.append(Arrival(at_s, service_s, person=True))
-    found.sort()
-    if not found:
+        times_s.append(at_s)
+        works_s.append(service_s)
+    if not times_s:
         raise DataUnusable(f"{path}: no arrival")
-    return found, None if hour_at_0 is None else hour_at_0 + found[0].at_s / 3600
+    order: Sequence[int] = range(len(times_s))
+    if any(later < at_s for at_s, later in pairwise(times_s)):
+        order = sorted(order, key=times_s.__getitem__)
+    found = (Arrival(times_s[i], works_s[i], person=True) for i in order)
+    return found, None if hour_at_0 is None else hour_at_0 + times_s[order[0]] / 3600
 
 
 def _number(
@@ -81,6 +92,8 @@ def _number(
         value = math.nan
     if not math.isfinite(value):
         raise DataUnusable(f"{path}, line {number}: {name} is {said!r}, which is no number")
+    if abs(value) > MOST_S:
+        raise DataUnusable(f"{path}, line {number}: {name} is {said!r}, which is too much")
     return value
 
 
@@ -113,28 +126,30 @@ class Served(NamedTuple):
 
 def logged(name: str, served: Iterable[Served]) -> Trace:
     """What this machine has seen: arrivals as they came, with the work that they made."""
-    rows = list(_instants(served))
-    minute = 0
-    if rows:
-        minute = minute_of_week(datetime.fromtimestamp(rows[0][0]).astimezone())
     arrivals = (
         Arrival(accepted_s, ended_s - started_s, person)
-        for accepted_s, started_s, ended_s, person in rows
+        for accepted_s, started_s, ended_s, person in _instants(served)
     )
-    return trace(name, arrivals, minute)
+    return _dated(name, arrivals)
 
 
 def idle_periods(served: Iterable[Served]) -> Trace:
     """Likewise, but as the daemon sees them: busy from the arrival on, the wake included."""
-    people = [row for row in _instants(served) if row[3]]
-    minute = 0
-    if people:
-        minute = minute_of_week(datetime.fromtimestamp(people[0][0]).astimezone())
     arrivals = (
         Arrival(accepted_s, ended_s - accepted_s, person=True)
-        for accepted_s, _, ended_s, _ in people
+        for accepted_s, _, ended_s, person in _instants(served)
+        if person
     )
-    return trace("log", arrivals, minute)
+    return _dated("log", arrivals)
+
+
+def _dated(name: str, arrivals: Iterator[Arrival]) -> Trace:
+    """Of arrivals since 1970, which tell the minute of the week themselves."""
+    first = next(arrivals, None)
+    if first is None:
+        return Trace(name)
+    minute = minute_of_week(datetime.fromtimestamp(first.at_s).astimezone())
+    return trace(name, chain([first], arrivals), minute)
 
 
 def _instants(served: Iterable[Served]) -> Iterator[tuple[float, float, float, bool]]:
