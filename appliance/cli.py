@@ -23,6 +23,7 @@ from appliance.commands import (
     prompts,
     records,
     service,
+    simulate,
 )
 from appliance.errors import ApplianceError
 
@@ -49,7 +50,7 @@ class Grouped(click.Group):
     sections = (
         ("Serve", ("run", "demo", "config", "model", "trial", "doctor")),
         ("Prompts", ("ask", "submit", "answer", "cancel")),
-        ("Power", ("status", "why", "wake", "rest", "bake", "calibrate")),
+        ("Power", ("status", "why", "wake", "rest", "bake", "calibrate", "simulate")),
         ("Log", ("requests", "energy", "savings", "wakes", "ledger", "meter")),
     )
 
@@ -92,7 +93,7 @@ def wattnap(ctx: click.Context, config: str | None) -> None:
 
 
 for module in (
-    *(service, model, doctor, prompts, power, decide),
+    *(service, model, doctor, prompts, power, decide, simulate),
     *(records, energy, export, meters),
 ):
     for command in module.COMMANDS:

@@ -196,6 +196,19 @@ def keep(db: Database, recipe: str, device: str, engine: str, made_of: str, pric
     db.execute(f"INSERT OR REPLACE INTO calibration ({names}) VALUES ({places})", values)  # noqa: S608 - our names
 
 
+def latest(db: Database, engine: str) -> tuple[str, Prices] | None:
+    """The device, and what was last measured of this engine on it; None: nothing ever."""
+    found = db.execute(
+        "SELECT recipe, device FROM calibration WHERE engine = ? AND power_w IS NOT NULL"
+        " ORDER BY at DESC LIMIT 1",
+        (engine,),
+    ).fetchone()
+    if found is None:
+        return None
+    recipe, device = found
+    return device, load(db, recipe, device)
+
+
 def latest_made_of(db: Database, engine: str, device: str | None = None) -> dict[str, str] | None:
     """Of what this engine consisted when it was last calibrated; None: it never was.
 
