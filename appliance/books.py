@@ -235,7 +235,8 @@ class Books:
         if self.source is None:
             return  # its row says already that it was not measured
         short = shared.measured_s < max(SHORT_S, 2 * self._sight.window_s)
-        doubtful = short or shared.lost_s or not shared.sure or self.source == "estimate"
+        guessed = shared.guessed or not shared.sure
+        doubtful = short or shared.lost_s or guessed or self.source == "estimate"
         shared.quality = "low" if doubtful else "good"
         self._settlement.entries.requests.append(shared)
 
@@ -279,8 +280,16 @@ class Books:
         while self._pending and (everything or self._settlement.ready(self._pending[0], now_s)):
             interval = self._pending.popleft()
             self._settlement.settle(interval)
+            self._correct()
             self._settled_s = interval.end_s
             self._conclude(interval.stretches, interval.ran, interval.end_s - self.late_s)
+
+    def _correct(self) -> None:
+        """Of the rows that are there, some are known better now."""
+        changed, self._settlement.corrected = self._settlement.corrected, []
+        for shared in changed:
+            if shared.written and not shared.running:
+                self._close_share(shared)
 
     def _conclude(self, stretches: list[Stretch], ran: list[Run], settled_s: float) -> None:
         """These are over; and everything before `settled_s` is known."""
@@ -298,6 +307,8 @@ class Books:
 
     def _end(self, period: Period, *, until: str | None) -> None:
         """What ended in it until then has its part of the wake and of the tails so far."""
+        self._settlement.leave()
+        self._correct()
         wake_j: float | None = 0.0
         if not period.shared and period.wake is not None:
             wake_j = period.wake.energy_j

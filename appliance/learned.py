@@ -73,9 +73,12 @@ class Tokens:
         ):
             setattr(self, name, MEMORY * getattr(self, name) + value)
 
-    def joules(self) -> tuple[float, float] | None:
-        """(of a prompt's token, of an answer's); None: not enough is known."""
-        if self.stretches < ENOUGH:
+    def joules(self, least: float = ENOUGH) -> tuple[float, float] | None:
+        """(of a prompt's token, of an answer's); None: not enough is known.
+
+        least  stretches that are enough
+        """
+        if self.stretches < least:
             return None
         # A weak belief in the usual proportion: it decides where the stretches do not.
         belief, ratio = BELIEF * self._pp, PROMPT_TO_COMPLETION

@@ -8,17 +8,22 @@ onto the lines, the stretches and the requests. Reads no meter and no clock.
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
+from operator import mul
 
 from appliance.attribution import TAIL_S, Part, Shared, Sight, parted, share
 from appliance.entries import Entries
 from appliance.learned import STRETCH_S, Learned
 from appliance.ledger import Line, word
-from appliance.timeline import Passage, Run, Stretch
+from appliance.timeline import Passage, Run, Share, Stretch
 from policies.ladder import Depth
 
 HOLD_S = 60.0
 """An interval waits no longer than that for its requests to end."""
+GUESSES = 400
+"""So many intervals are shared anew once it is known what a token draws: that takes half a minute
+of serving."""
 PLAIN = 0.1
 """What took less of an interval than that teaches nothing: by how much the rest of it is off its
 floor would look like many times the power."""
@@ -43,6 +48,15 @@ class Interval:
 
 
 @dataclass(slots=True)
+class _Guess:
+    """What several requests drew together, and how it was shared by time."""
+
+    above_j: float
+    worked: list[tuple[float, float]]
+    given_j: list[tuple[Share, float]]
+
+
+@dataclass(slots=True)
 class _Lesson:
     """Some seconds of serving, from which is learned what tokens draw."""
 
@@ -53,12 +67,16 @@ class _Lesson:
 
 
 class Settlement:
-    """entries  where the lines are added up; replaced by whoever writes them down"""
+    """entries  where the lines are added up; replaced by whoever writes them down
+    corrected  requests that have another share than they had; emptied by whoever knows their rows
+    """
 
     def __init__(self, sight: Sight, learned: Learned, entries: Entries) -> None:
         self.entries = entries
+        self.corrected: list[Share] = []
         self._sight, self._learned = sight, learned
         self._lesson = _Lesson()
+        self._guesses: deque[_Guess] = deque(maxlen=GUESSES)
 
     def see(self, interval: Interval) -> None:
         """Learn from what drew alone. As soon as it was seen: earlier intervals may wait for it."""
@@ -129,9 +147,11 @@ class Settlement:
             return
         self._book(interval, "idle", depth, serving.seconds, served.floor_j)
         self._book(interval, "request", depth, serving.seconds, served.above_j)
-        self._divide(interval, served.above_j, depth, expected_j)
+        self._divide(interval, served.above_j, depth, worked, expected_j)
         if self._plain(serving.seconds, served.above_j, others):
             self._teach(interval, parts, serving, worked)
+            if (token_j := self._learned.tokens.joules()) is not None:
+                self._think_again(token_j, sure=True)
 
     # What to expect.
 
@@ -190,17 +210,45 @@ class Settlement:
                 stretch.period.tail_j += shared.above_j
 
     def _divide(
-        self, interval: Interval, above_j: float, depth: Depth, expected_j: list[float] | None
+        self,
+        interval: Interval,
+        above_j: float,
+        depth: Depth,
+        worked: list[tuple[float, float]] | None,
+        expected_j: list[float] | None,
     ) -> None:
         """Among the runs: by tokens, or by time until it is known what these draw."""
-        seconds = self._seconds(interval)
-        sure = self._learned.floor_w(depth) is not None
-        sure &= expected_j is not None or len(interval.runs) == 1
+        seconds, runs = self._seconds(interval), interval.runs
         joules = parted(above_j, expected_j or seconds, seconds)
-        for run, run_s, run_j in zip(interval.runs, seconds, joules, strict=True):
+        by_time = expected_j is None and len(runs) > 1
+        again = by_time and worked is not None and all(run.told for run in runs)
+        for run, run_s, run_j in zip(runs, seconds, joules, strict=True):
             run.share.counted_j += run_j
             run.share.measured_s += run_s
-            run.share.sure &= sure
+            run.share.guessed += again
+            if self._learned.floor_w(depth) is None or (by_time and not again):
+                run.share.sure = False
+        if again and worked is not None:
+            given_j = [(run.share, run_j) for run, run_j in zip(runs, joules, strict=True)]
+            self._guesses.append(_Guess(above_j, worked, given_j))
+
+    def leave(self) -> None:
+        """An awake period is over: its requests are final with what is known by now."""
+        if (token_j := self._learned.tokens.joules(least=1.0)) is not None:
+            self._think_again(token_j, sure=False)
+        self._guesses.clear()
+
+    def _think_again(self, token_j: tuple[float, float], *, sure: bool) -> None:
+        """It is known now what a token draws: what was shared by time is shared by that."""
+        while self._guesses:
+            guess = self._guesses.popleft()
+            expected_j = [sum(map(mul, token_j, tokens)) for tokens in guess.worked]
+            joules = parted(guess.above_j, expected_j, [1.0] * len(expected_j))
+            for (shared, given_j), run_j in zip(guess.given_j, joules, strict=True):
+                shared.counted_j += run_j - given_j
+                shared.guessed -= sure
+                if shared not in self.corrected:
+                    self.corrected.append(shared)
 
     def _teach(
         self,

@@ -90,7 +90,8 @@ class Share:
     counted_j   above the floor, as far as it is settled, in
     measured_s  seconds; and in
     lost_s      nobody measured
-    sure        nothing of it was guessed
+    sure        nothing of it was guessed, but for
+    guessed     so many stretches of it, of which it may be known better yet
     running     attempts that are not settled yet
     written     its row is on its way to the ledger; `row`: it is there
     quality     "low" or "good", once all is settled
@@ -100,6 +101,7 @@ class Share:
     measured_s: float = 0.0
     lost_s: float = 0.0
     sure: bool = True
+    guessed: int = 0
     running: int = 0
     written: bool = False
     row: int | None = None

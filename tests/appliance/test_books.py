@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -49,6 +50,27 @@ class Workshop:
         run.prompt_tokens, run.completion_tokens = prompt, completion
         self.books.end(run)
         self.books.write(run.share)
+
+    async def serves_one_by_one(self, count: int) -> None:
+        """Alone, each: 1 J a token of a prompt, 10 J one of an answer."""
+        kinds = [(100, 10), (10, 100), (500, 20), (50, 50), (300, 5), (20, 200)]
+        for prompt, completion in itertools.islice(itertools.cycle(kinds), count):
+            run = self.books.begin()
+            run.first_s = self.clock.now() + 1.0
+            await self.passes(1.0, 4.0 + prompt)
+            await self.passes(5.0, 4.0 + completion * 10 / 5)
+            self.ends(run, prompt, completion)
+            await self.passes(20.0, 4.0)
+
+    async def serves_two(self) -> tuple[Run, Run]:
+        """At once, in the same time: prompts alike, of the answers one five times as long."""
+        first, second = self.books.begin(), self.books.begin()
+        first.first_s = second.first_s = self.clock.now() + 1.0
+        await self.passes(1.0, 4.0 + 200)
+        await self.passes(5.0, 4.0 + (10 * 100 + 10 * 20) / 5)
+        self.ends(first, 100, 100)
+        self.ends(second, 100, 20)
+        return first, second
 
     def rests(self) -> None:
         self.books.turn("entering", Depth.OFF)
@@ -118,24 +140,53 @@ async def test_then_they_share_by_tokens() -> None:
     w = Workshop()
     await w.wakes()
     await w.learns_the_floor(4.0)
-    for prompt, completion in [(100, 10), (10, 100), (500, 20), (50, 50), (300, 5), (20, 200)] * 2:
-        run = w.books.begin()
-        run.first_s = w.clock.now() + 1.0
-        await w.passes(1.0, 4.0 + prompt)
-        await w.passes(5.0, 4.0 + completion * 10 / 5)
-        w.ends(run, prompt, completion)
-        await w.passes(20.0, 4.0)
-    first, second = w.books.begin(), w.books.begin()
-    first.first_s = second.first_s = w.clock.now() + 1.0
-    await w.passes(1.0, 4.0 + 200)
-    await w.passes(5.0, 4.0 + (10 * 100 + 10 * 20) / 5)
-    w.ends(first, 100, 100)
-    w.ends(second, 100, 20)
+    await w.serves_one_by_one(12)
+    first, second = await w.serves_two()
     w.books.close()
 
     assert first.share.energy_j == pytest.approx(1100.0, rel=0.02)
     assert second.share.energy_j == pytest.approx(300.0, rel=0.05)
     assert second.share.quality == "good"
+
+
+async def test_those_before_are_shared_anew() -> None:
+    """Once it is known what a token draws, in the same awake period: their rows are told again."""
+    w = Workshop()
+    await w.wakes()
+    await w.learns_the_floor(4.0)
+    first, second = await w.serves_two()
+    await w.passes(20.0, 4.0)
+    by_time_j = first.share.energy_j
+
+    assert by_time_j == second.share.energy_j == pytest.approx(700.0)
+    assert [share.quality for share in w.books.entries().requests] == ["low", "low"]
+
+    await w.serves_one_by_one(12)
+    told_again = [share for share in w.books.entries().requests if share.guessed == 0]
+
+    assert {first.share, second.share} <= set(told_again)
+    assert first.share.energy_j == pytest.approx(1100.0, rel=0.02)
+    assert second.share.energy_j == pytest.approx(300.0, rel=0.05)
+    assert second.share.quality == "good"
+
+
+async def test_when_it_rests_they_are_shared_by_what_is_known() -> None:
+    """Of one stretch little is known: better than time, and marked so; with the period's end."""
+    w = Workshop()
+    await w.wakes()
+    await w.learns_the_floor(4.0)
+    first, second = await w.serves_two()
+    await w.passes(20.0, 4.0)
+    w.books.entries()
+    w.rests()
+    await w.passes(10.0, 4.0)
+    entries = w.books.entries()
+
+    assert len(entries.periods) == 1
+    assert set(entries.requests) == {first.share, second.share}
+    assert first.share.energy_j == pytest.approx(1100.0, rel=0.05)
+    assert second.share.energy_j == pytest.approx(300.0, rel=0.15)
+    assert second.share.quality == "low"
 
 
 async def test_a_negative_share_goes_to_idle() -> None:
