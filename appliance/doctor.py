@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.building import build_engine
-from appliance.checks import installation, machine
+from appliance.checks import installation, machine, running
 from appliance.checks.facts import Facts
 from appliance.checks.findings import Report
 from appliance.checks.installation import SERVICE
@@ -30,11 +30,12 @@ from appliance.errors import ConfigError, StorageFailed, Unreachable
 from appliance.models import served
 from appliance.prices import latest_made_of
 from appliance.reading import reading
+from appliance.surroundings import look_around
 from drivers.capture import captured, write
 from drivers.disk import fsync_s
 from drivers.errors import DriverError, NotSupported
 from drivers.nvml_facts import NvmlFacts, look
-from drivers.permissions import Account, find_account, forbidden, ours
+from drivers.permissions import Account, find_account, forbidden, may_read, ours
 from drivers.probe import Machine, driver_installed, probe
 from drivers.protocols import Rest
 from drivers.tree import Tree
@@ -69,7 +70,7 @@ def examine(
 
 def judge(facts: Facts) -> Report:
     """Pure."""
-    found = (*machine.findings(facts), *installation.findings(facts))
+    found = (*machine.findings(facts), *installation.findings(facts), *running.findings(facts))
     return Report(machine.subject(facts), rungs(facts), found)
 
 
@@ -85,7 +86,8 @@ def gather(
     """Look at everything; see `examine`."""
     found = probe(root)
     account = account or _user()
-    model = weights_bytes(Path(served(config.engine.model)))
+    model = served(config.engine.model)
+    size_bytes = weights_bytes(Path(model))
     install = _vllm(Path(config.engine.python))
     socket, socket_group = _socket(config.socket_path)
     return Facts(
@@ -95,7 +97,7 @@ def gather(
         machine=found,
         driver_installed=driver_installed(root),
         distribution=_distribution(Tree(root)),
-        settings=settings(config.engine, found, model),
+        settings=settings(config.engine, found, size_bytes),
         lacks=_lacks(config, install),
         install=install,
         other_python=_other_python(Path(sys.prefix)),
@@ -106,9 +108,12 @@ def gather(
         socket_group=socket_group,
         no_such_group=not _is_group(config.socket.group),
         nvml=_nvml(found, deep=deep, nvml=nvml),
-        weights_bytes=model,
+        model=model,
+        model_lacks=_model_lacks(Path(model), account),
+        weights_bytes=size_bytes,
         calibrated=_calibrated(config),
         fsync_s=_fsyncs(Path(config.state_dir)),
+        around=look_around(config, root=root, may_connect=socket == "ours"),
     )
 
 
@@ -182,6 +187,24 @@ def _lacks(config: Config, install: Install | str) -> dict[Rest, str] | None:
 def _distribution(tree: Tree) -> str:
     found = re.search(r'^ID="?(\w+)', tree.text("etc/os-release"), re.MULTILINE)
     return found[1] if found else ""
+
+
+def _model_lacks(folder: Path, account: Account) -> str:
+    try:
+        if not may_read(folder, account):
+            # Where there is a service its user is to read it, and root can tell.
+            ask_root = os.geteuid() != 0 and find_account(SERVICE) is not None
+            return "" if ask_root else f"user {account.name} may not read it"
+        names = {path.name for path in folder.iterdir()}
+    except PermissionError:  # nor may we look: root would know
+        return ""
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    if "config.json" not in names:
+        return "it has no config.json, so it is no model"
+    if not any(name.endswith(".safetensors") for name in names):
+        return "it has no weights in safetensors; other formats can hold programs"
+    return ""
 
 
 def _is_group(name: str) -> bool:

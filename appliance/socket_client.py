@@ -21,16 +21,18 @@ LAST_EVENTS = frozenset(
 class Daemon:
     """A connection to the daemon that listens at `path`. Leaving it ends its live call.
 
-    Raises Unreachable, on entering it or later, if nobody listens or answers.
+    Raises Unreachable, on entering it or later, if nobody listens or answers; TimeoutError
+    if a single answer takes longer than `timeout_s`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, timeout_s: float | None = None) -> None:
+        self._path, self._timeout_s = path, timeout_s
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.settimeout(self._timeout_s)
             try:
                 connection.connect(str(self._path))
             except PermissionError as error:

@@ -74,18 +74,30 @@ def _needed(machine: Machine, root: Path) -> Iterator[str]:
 
 def may_use(path: Path, account: Account) -> bool:
     """Whether `account` may read and write it."""
+    return _may(path, account, os.R_OK | os.W_OK)
+
+
+def may_read(folder: Path, account: Account) -> bool:
+    """Whether `account` may come to it and list it. Raises OSError if it is not there."""
+    there = folder.resolve(strict=True)
+    return _may(there, account, os.R_OK | os.X_OK) and all(
+        _may(above, account, os.X_OK) for above in there.parents
+    )
+
+
+def _may(path: Path, account: Account, wanted: int) -> bool:
     if account.uid == os.geteuid():
-        return os.access(path, os.R_OK | os.W_OK)
+        return os.access(path, wanted)
     found = path.stat()
     if account.uid == 0:
         return True
     if found.st_uid == account.uid:
-        wanted = stat.S_IRUSR | stat.S_IWUSR
+        granted = found.st_mode >> 6
     elif found.st_gid in account.gids:
-        wanted = stat.S_IRGRP | stat.S_IWGRP
+        granted = found.st_mode >> 3
     else:
-        wanted = stat.S_IROTH | stat.S_IWOTH
-    return found.st_mode & wanted == wanted
+        granted = found.st_mode
+    return granted & wanted == wanted
 
 
 def _group(path: Path) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.config import Config
 from appliance.defaults import Settings
+from appliance.surroundings import Around
 from drivers.nvml_facts import NvmlFacts
 from drivers.permissions import Account, Node
 from drivers.probe import Machine
@@ -35,10 +36,13 @@ class Facts:
     socket_group      group that owns it; "" if it is absent
     no_such_group     `socket.group` of the configuration is no group of this machine
     nvml              what it says, or why it was not asked, in words
+    model             that is served: a folder, or a name that vLLM knows
+    model_lacks       why it cannot be, in words; "": it can, as far as its files tell
     weights_bytes     of the model's files; 0: not known
     calibrated        of what the engine consisted when the ladder was measured; None: it never was;
                       or why nobody knows, in words
     fsync_s           seconds of commits in the state folder, sorted; or why none were made
+    around            what runs beside it
     """
 
     config: Config
@@ -58,9 +62,12 @@ class Facts:
     socket_group: str = ""
     no_such_group: bool = False
     nvml: NvmlFacts | str = ""
+    model: str = ""
+    model_lacks: str = ""
     weights_bytes: int = 0
     calibrated: Mapping[str, str] | str | None = ""
     fsync_s: tuple[float, ...] | str = ""
+    around: Around = field(default_factory=Around)
 
     @property
     def wants_gpu(self) -> bool:
@@ -71,6 +78,11 @@ class Facts:
     def on_gpu(self) -> bool:
         """Whether the engine would run on one."""
         return self.wants_gpu or (self.config.engine.device == "auto" and bool(self.machine.gpus))
+
+    @property
+    def installed(self) -> bool:
+        """Whether it is the service's daemon that this configuration means."""
+        return (self.around.unit or {}).get("LoadState") == "loaded"
 
     @property
     def real_engine(self) -> bool:

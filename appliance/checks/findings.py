@@ -15,6 +15,10 @@ from typing import Any
 URGENT_FIRST = (os.EX_CONFIG, os.EX_NOPERM, os.EX_UNAVAILABLE)
 
 
+COULD_BE_BETTER = 1
+"""It can serve, with warnings."""
+
+
 class Severity(IntEnum):
     """How much a finding matters."""
 
@@ -73,9 +77,10 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """0 if it can serve."""
+        """By the worst of them: 0 nothing to mend, COULD_BE_BETTER, or it cannot serve."""
         statuses = {finding.exit_status for finding in self.of(Severity.TROUBLE)}
-        return next((status for status in URGENT_FIRST if status in statuses), os.EX_OK)
+        better = COULD_BE_BETTER if self.of(Severity.WARNING) else os.EX_OK
+        return next((status for status in URGENT_FIRST if status in statuses), better)
 
     def as_dict(self) -> dict[str, Any]:  # JSON
         return {

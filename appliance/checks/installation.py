@@ -54,7 +54,10 @@ def _vllm(facts: Facts) -> Finding:
             what="vLLM",
             says=facts.install,
             severity=Severity.TROUBLE,
-            fix=(f'in wattnap.toml: engine.python = "{facts.other_python or ANY_PYTHON}"',),
+            fix=(
+                *(() if facts.other_python else ("sudo ./install.sh install",)),
+                f'in wattnap.toml: engine.python = "{facts.other_python or ANY_PYTHON}"',
+            ),
         )
     said = f"{facts.install.distribution} {facts.install.version}"
     try:
@@ -168,7 +171,7 @@ def _socket(facts: Facts) -> Finding:
             what="socket",
             says=f"{path} is not there: no daemon runs with this configuration",
             severity=Severity.NOTE,
-            fix=(f"sudo systemctl start {SERVICE}",),
+            fix=(f"sudo systemctl start {SERVICE}" if facts.installed else "wattnap run",),
         )
     return Finding(what="socket", says=f"{path}, and this user may use it")
 

@@ -42,8 +42,9 @@ def doctor(
     """Say what this machine can do, what is amiss, and how to mend it.
 
     Shows which rungs it offers for rest, and looks at GPU, driver, clocks,
-    memory, vLLM, permissions and disk. Changes nothing, and wakes no GPU that
-    sleeps. As root it checks for the service's user, else for who asks.
+    memory, vLLM, model, permissions, disk, service, engine and broker. Changes
+    nothing, and wakes no engine and no GPU that sleeps. As root it sees more,
+    and checks for the service's user; else for who asks.
 
     --capture-tree writes what the checks have read of /proc, /sys and /etc: no
     serial numbers, no addresses, no host or user names (docs/jetson.md).
@@ -52,9 +53,9 @@ def doctor(
     wattnap doctor
     wattnap doctor --json | jq '.findings[] | select(.severity == "trouble")'
 
-    Exit codes: 0 it can serve, whatever could be better · 69 something that it
-    needs is missing · 77 something may not be used · 78 the configuration is
-    wrong.
+    Exit codes: 0 nothing to mend · 1 it can serve, and could do it better ·
+    69 it cannot: something that it needs is missing or does not run · 77
+    something may not be used · 78 the configuration or what it names is wrong.
     """
     if file is not None:
         _capture(file, json_)

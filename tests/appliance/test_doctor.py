@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from appliance.checks.findings import Finding, Report, RungFinding, Severity
+from appliance.checks.findings import COULD_BE_BETTER, Finding, Report, RungFinding, Severity
 from appliance.commands.doctor import lines
-from appliance.config import Config, Engine, Socket
+from appliance.config import Config, Engine, Mqtt, Socket, Tariff
 from appliance.doctor import examine, gather, judge
 from appliance.errors import ConfigError
 from appliance.store import open_database
@@ -57,7 +57,9 @@ def config_in(folder: Path, **engine: Any) -> Config:
     return Config(
         state_dir=str(state),
         runtime_dir=str(folder / "run"),
-        engine=Engine(**engine | {"python": python}),
+        mqtt=Mqtt(enabled=False),
+        tariff=Tariff(per_kwh=0.3),
+        engine=Engine(**{"model": "some/model"} | engine | {"python": python}),
     )
 
 
@@ -118,7 +120,7 @@ def test_what_keeps_a_gpu_from_its_best(
     report = examined(files)
     finding = found(report, what)
 
-    assert report.exit_status == os.EX_OK
+    assert report.exit_status == COULD_BE_BETTER
     assert finding.severity is Severity.WARNING
     assert says in finding.says
     assert fix in " ".join(finding.fix)
@@ -300,7 +302,8 @@ def test_no_vllm(examined: Examine, tmp_path: Path) -> None:
 
     assert report.exit_status == os.EX_UNAVAILABLE
     assert "/nonexistent/python is no program" in found(report, "vLLM").says
-    assert "engine.python" in found(report, "vLLM").fix[0]
+    assert found(report, "vLLM").fix[0] == "sudo ./install.sh install"
+    assert "engine.python" in found(report, "vLLM").fix[1]
     assert [rung.depth for rung in report.rungs if not rung.why_not] == ["off"]
 
 
@@ -339,7 +342,7 @@ def test_a_configuration_that_is_not_ours_to_read(examined: Examine) -> None:
     failure.__cause__ = PermissionError()
     report = examined(DESKTOP, failure=failure)
 
-    assert report.exit_status == os.EX_OK
+    assert report.exit_status == COULD_BE_BETTER
     assert found(report, "configuration").fix == ("sudo wattnap doctor",)
 
 
@@ -475,6 +478,18 @@ def test_several_troubles() -> None:
 
     assert Report("", (), tuple(troubles)).exit_status == os.EX_CONFIG
     assert Report("", (), (troubles[0], troubles[2])).exit_status == os.EX_NOPERM
+
+
+def test_exit_codes() -> None:
+    """By the worst that was found: a note is nothing to mend, a warning is."""
+
+    def status(*severities: Severity) -> int:
+        found = (Finding(what="x", says="", severity=severity) for severity in severities)
+        return Report("", (), tuple(found)).exit_status
+
+    assert status(Severity.FINE, Severity.NOTE) == os.EX_OK
+    assert status(Severity.WARNING, Severity.NOTE) == COULD_BE_BETTER
+    assert status(Severity.WARNING, Severity.TROUBLE) == os.EX_UNAVAILABLE
 
 
 def _plain(line: str) -> str:
