@@ -27,6 +27,7 @@ from appliance.commands import (
 )
 from appliance.errors import ApplianceError
 
+SHORT_HELP = 100  # characters: no first line is longer, and none is cut off
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
@@ -56,7 +57,7 @@ class Grouped(click.Group):
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in self.sections:
-            rows = [(name, self.commands[name].get_short_help_str(70)) for name in names]
+            rows = [(name, self.commands[name].get_short_help_str(SHORT_HELP)) for name in names]
             with formatter.section(title):
                 formatter.write_dl(rows)
 

@@ -60,6 +60,8 @@ class ApplianceError(Exception):
 class CommandError(ApplianceError):
     """Whoever typed the command reads it; nobody who asks a running daemon ever does."""
 
+    code = "command"
+
 
 class ConfigError(CommandError):
     """The configuration cannot be used. Names the file, the key and the remedy."""

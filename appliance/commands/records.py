@@ -49,7 +49,7 @@ def requests(
 ) -> None:
     """List what was asked and what came of it, the latest to end first.
 
-    \\b
+    \b
     wattnap requests --since 24h --state failed
     wattnap requests --client uid:1000 --json | jq '.requests[0].full_j'
 
@@ -96,7 +96,7 @@ def wakes(
 ) -> None:
     """List the wakes, newest first: from where, why, in what time, at what cost.
 
-    \\b
+    \b
     wattnap wakes --limit 5
     wattnap wakes --since 7d --csv > wakes.csv
 

@@ -62,6 +62,7 @@ def test_each_help_has_an_example_and_exit_codes(command: str) -> None:
 
     assert f"wattnap {command}" in text.split("\n", 2)[2]
     assert "Exit codes: 0" in text
+    assert "\\b" not in text  # click's mark, written so that click does not see it
 
 
 def test_every_command_is_listed() -> None:
@@ -72,6 +73,7 @@ def test_every_command_is_listed() -> None:
     ]
 
     assert [name for name in listed if name in COMMANDS] == COMMANDS
+    assert "..." not in text.partition("Serve:")[2]
 
 
 def test_ask_prints_the_answer(config: Path) -> None:
