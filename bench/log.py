@@ -50,6 +50,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="log"))
     path = options.database or folder / "wattnap.db"
+    if path.name != "wattnap.db":
+        parser.error("FILE has to be called wattnap.db: that is the one which commands open")
     if not path.exists():
         make(path, requests=options.requests, days=options.days)
     config = folder / "wattnap.toml"

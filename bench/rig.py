@@ -54,7 +54,7 @@ bake = false
 [inbox]
 max_waiting = 1000000
 [energy]
-meter = "cpu_time"
+meter = "{meter}"
 """
 
 
@@ -73,6 +73,7 @@ class Rig:
     switches: tuple[str, ...] = ()
     engine_python: str = ""
     model: str = "fake"
+    meter: str = "cpu_time"
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     daemon: subprocess.Popen[bytes] | None = None
 
@@ -94,6 +95,7 @@ class Rig:
                 kind="vllm",
                 python=self.engine_python or sys.executable,
                 model=self.model,
+                meter=self.meter,
                 max_running=self.max_running,
                 stall_timeout_s=self.stall_timeout_s,
                 keep_alive_s=self.keep_alive_s,
