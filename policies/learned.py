@@ -128,7 +128,8 @@ def choose(likely: Sequence[float], break_even_s: float, credit: float) -> Choic
             loss = (edge_s + break_even_s) * (inside - ended) - (inside_s - ended_s)
         else:
             loss = (edge_s - break_even_s) * (1.0 - ended)
-        cost += caution * max(0.0, loss)
+        if loss > 0.0:
+            cost += caution * loss
         if cost < own:
             own_s, own = edge_s, cost
         ended += share

@@ -48,7 +48,8 @@ class Priced:
         return self.policy.plan(*self._seen(ladder, now))
 
     def _seen(self, ladder: Ladder, now: Now) -> tuple[Ladder, Now]:
-        now = replace(now, lambda_w=self.prices.lambda_w)
+        if now.lambda_w != self.prices.lambda_w:
+            now = replace(now, lambda_w=self.prices.lambda_w)
         caps_s = [cap_s for cap_s in (self.prices.wake_cap_s, now.wake_cap_s) if cap_s is not None]
         return priced(ladder, self.prices, min(caps_s, default=None)), now
 

@@ -8,12 +8,13 @@ one is waited for or served finds an engine that is up, or about to be.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, chain, groupby
 from math import inf
+from operator import mul
 from typing import NamedTuple
 
 from policies.always_on import AlwaysOn
@@ -129,50 +130,60 @@ def best_fixed(ladder: Ladder, trace: Trace, lambda_w: float) -> Policy:
 
 
 def best_timeout_s(ladder: Ladder, trace: Trace, lambda_w: float) -> float:
-    """0, or as long as one of the idle periods, exactly; infinite: never resting is best.
-
-    Where the descent takes no time, one pass over the sorted idle periods tells. Else that
-    is a lower limit, and the candidates are computed in its order until it says enough.
-    """
+    """0, or as long as one of the idle periods, exactly; infinite: never resting is best."""
     bottom = deepest(ladder)
-    straight = course(ladder, (Step(0.0, Depth.AWAKE), Step(0.0, bottom.depth)))
-    least_w = floor_w(ladder)
-    awake_w, rest_w = ladder[0].power_w - least_w, bottom.power_w - least_w
-    settled_s = straight.begins_s[-1]
-    down_j = straight.pieces[-1].spent_j + bottom.wake_j
-    gaps = sorted(zip(trace.idle_s, trace.people, strict=True))
-    lengths_s = [idle_s for idle_s, _ in gaps]
-    sums_s = list(accumulate(lengths_s, initial=0.0))
-    people = list(accumulate((person for _, person in gaps), initial=0))
-    every = len(gaps)
-
-    def least_j(after_s: float) -> float:
-        """Without those who come while it settles: they cost no less than staying up."""
-        up, down = bisect_right(lengths_s, after_s), bisect_left(lengths_s, after_s + settled_s)
-        down = max(up, down)
-        rests = every - down
-        return (
-            awake_w * (sums_s[up] + after_s * (every - up))
-            + rests * down_j
-            + rest_w * (sums_s[-1] - sums_s[down] - rests * (after_s + settled_s))
-            + lambda_w * bottom.wake_s * (people[-1] - people[down])
-        )
-
-    def whole_j(after_s: float) -> float:
-        if not settled_s:
-            return least_j(after_s)
-        up, down = bisect_right(lengths_s, after_s), bisect_left(lengths_s, after_s + settled_s)
-        followed = course(ladder, (Step(0.0, Depth.AWAKE), Step(after_s, bottom.depth)))
-        met_j = 0.0
-        for idle_s, person in gaps[up : max(up, down)]:
-            spent = followed.spent(idle_s)
-            met_j += spent.excess_j + lambda_w * spent.wait_s * person - awake_w * after_s
-        return least_j(after_s) + met_j
-
-    best_s, best_j = inf, awake_w * sums_s[-1]
-    for limit_j, after_s in sorted((least_j(at_s), at_s) for at_s in {0.0, *lengths_s}):
-        if limit_j >= best_j:
-            break
-        if (found_j := whole_j(after_s)) < best_j:
-            best_s, best_j = after_s, found_j
+    down = course(ladder, (Step(0.0, Depth.AWAKE), Step(0.0, bottom.depth)))
+    awake_w = ladder[0].power_w - floor_w(ladder)
+    sums = _Sums(trace)
+    every = sums.upto(inf)
+    best_s, best_j = inf, awake_w * every.idle_s
+    if bottom.depth is Depth.AWAKE:
+        return best_s
+    ends_s = (*down.begins_s[2:], inf)
+    for after_s in sums.timeouts_s():
+        past = sums.upto(after_s)
+        cost_j = awake_w * (past.idle_s + after_s * (every.many - past.many))
+        # On each piece of the way down, cost is a straight line over idle time.
+        for piece, end_s in zip(down.pieces[1:], ends_s, strict=True):
+            before, past = past, sums.upto(after_s + end_s)
+            if past.many == before.many:
+                continue
+            many, idle_s, people, people_s = (b - a for a, b in zip(before, past, strict=True))
+            cost_j += many * (piece.spent_j + piece.wake_j)
+            cost_j += piece.power_w * (idle_s - many * (after_s + piece.begin_s))
+            cost_j += lambda_w * people * piece.wake_s
+            if piece.here_s > piece.begin_s:
+                cost_j += lambda_w * (people * (after_s + piece.here_s) - people_s)
+        if cost_j < best_j:
+            best_s, best_j = after_s, cost_j
     return best_s
+
+
+class _Sum(NamedTuple):
+    """Of some idle periods; people: of those that a person ended."""
+
+    many: int
+    idle_s: float
+    people: int
+    people_s: float
+
+
+class _Sums:
+    """Of all idle periods that are no longer than something. Packed, as a `Trace` is."""
+
+    def __init__(self, trace: Trace) -> None:
+        order = sorted(range(len(trace)), key=trace.idle_s.__getitem__)
+        self._lengths_s = array("d", (trace.idle_s[i] for i in order))
+        people = array("b", (trace.people[i] for i in order))
+        self._idle_s = array("d", accumulate(self._lengths_s, initial=0.0))
+        self._people = array("l", accumulate(people, initial=0))
+        person_s = map(mul, self._lengths_s, people)
+        self._people_s = array("d", accumulate(person_s, initial=0.0))
+
+    def upto(self, idle_s: float) -> _Sum:
+        many = bisect_right(self._lengths_s, idle_s)
+        return _Sum(many, self._idle_s[many], self._people[many], self._people_s[many])
+
+    def timeouts_s(self) -> Iterator[float]:
+        """0, and each length once."""
+        yield from (length_s for length_s, _ in groupby(chain([0.0], self._lengths_s)))
