@@ -58,13 +58,18 @@ LOOK: dict[Any, Any] = {  # matplotlib's names have a type of their own, which o
 
 @contextmanager
 def picture(
-    path: Path, *, width_in: float = 9.0, height_in: float = 4.5, rows: int = 1
+    path: Path,
+    *,
+    width_in: float = 9.0,
+    height_in: float = 4.5,
+    rows: int = 1,
+    columns: int = 1,
 ) -> Iterator[Figure]:
     """A figure to draw on, which is in `path` afterwards: PNG, SVG or PDF, by its name.
 
     Nothing is written if the block fails; an older file is replaced at the end.
 
-    rows  of equal axes, one below the other
+    rows, columns  of equal axes, one below the other or side by side
 
     Raises NotInstalled without matplotlib, ValueError for another kind of file, OSError
     if it cannot be written.
@@ -83,7 +88,7 @@ def picture(
         ) from error
     with mpl.rc_context(LOOK), warnings.catch_warnings():
         figure = Figure(figsize=(width_in, height_in))
-        figure.subplots(rows)
+        figure.subplots(rows, columns)
         yield figure
         drawn = io.BytesIO()
         # A name in a script that its font does not have is drawn as boxes.
