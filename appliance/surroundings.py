@@ -149,15 +149,21 @@ def _greet(config: Mqtt) -> tuple[str, int, str]:
 
 
 def _broker_lacks(config: Mqtt, root: Path) -> tuple[str, ...]:
+    """Nothing of a broker that is another one than the system's."""
     folder = root / MOSQUITTO
     if not config.enabled or not is_here(config) or not folder.is_dir():
         return ()
     found: dict[str, str] = {}
+    ports = set()
     for file in (folder / "mosquitto.conf", *sorted((folder / "conf.d").glob("*.conf"))):
         try:
-            found |= dict(re.findall(r"^\s*(\w+)\s+(\S+)", file.read_text(), re.MULTILINE))
+            lines = re.findall(r"^\s*(\w+)\s+(\S+)", file.read_text(), re.MULTILINE)
         except OSError:
             return ()
+        found |= dict(lines)
+        ports |= {int(value) for name, value in lines if name in {"listener", "port"}}
+    if config.port not in (ports or {1883}):
+        return ()
     return tuple(
         f"{name} {value}".strip()
         for name, value in WANTED.items()

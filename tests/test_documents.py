@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
+from appliance.doors.mqtt_topics import Topics, matches
 from tools import draw_lifecycle
 
 ROOT = Path(__file__).parent.parent
@@ -18,8 +21,8 @@ def test_the_state_diagram_is_what_the_code_does() -> None:
 
 
 def test_links_inside_the_documents_lead_somewhere() -> None:
-    """Every relative link in README and docs/ names a file that is there."""
-    documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """Every relative link, in README, SECURITY and docs/, names a file that is there."""
+    documents = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
     for document in documents:
         for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
@@ -30,3 +33,23 @@ def test_modules_named_in_the_architecture_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     for name in re.findall(r"`((?:appliance|drivers|policies|tests|tools)/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_home_assistant_is_told_of_topics_that_there_are() -> None:
+    """It reads what the daemon publishes, and publishes what the daemon reads."""
+    topics = Topics("wattnap/home")
+    told = {topics.state, topics.energy, topics.response("+"), topics.availability}
+    message: dict[str, Any] = json.loads((ROOT / "docs" / "home-assistant.json").read_text())
+    parts = list(message["components"].values())
+
+    assert message["availability_topic"] in told
+    for part in parts:
+        topic = part.get("state_topic") or part["command_topic"]
+        assert topic in told or any(matches(known, topic) for known in topics.inputs)
+    assert len({part["unique_id"] for part in parts}) == len(parts)
+
+
+def test_pictures_are_small() -> None:
+    """Whoever reads the README need not wait for them."""
+    for picture in (ROOT / "docs").rglob("*.png"):
+        assert picture.stat().st_size < 150_000

@@ -281,6 +281,7 @@ def test_a_broker_that_wants_a_password(mosquitto: str, tmp_path: Path) -> None:
             ("autosave_on_changes true",),
         ),
         ("persistence true\n autosave_on_changes true\nmax_queued_messages 1000000", ()),
+        ("listener 8883", ()),
     ],
 )
 def test_settings_of_mosquitto(tmp_path: Path, settings: str, lacks: tuple[str, ...]) -> None:
@@ -292,8 +293,9 @@ def test_settings_of_mosquitto(tmp_path: Path, settings: str, lacks: tuple[str, 
         config = Config(state_dir=str(tmp_path), mqtt=mqtt)
         return look_around(config, root=root, may_connect=False)
 
-    assert around(Mqtt(port=1)).broker_lacks == lacks
-    assert around(Mqtt(host="192.0.2.1", port=1)).broker_lacks == ()
+    assert around(Mqtt()).broker_lacks == lacks
+    assert around(Mqtt(port=1884)).broker_lacks == ()
+    assert around(Mqtt(host="192.0.2.1")).broker_lacks == ()
 
 
 def test_mosquitto_that_may_lose_something(seen: Finder) -> None:
