@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from appliance.cli import Grouped
 from appliance.doors.mqtt_topics import Topics, matches
 from tools import draw_lifecycle
 
@@ -47,6 +48,16 @@ def test_home_assistant_is_told_of_topics_that_there_are() -> None:
         topic = part.get("state_topic") or part["command_topic"]
         assert topic in told or any(matches(known, topic) for known in topics.inputs)
     assert len({part["unique_id"] for part in parts}) == len(parts)
+
+
+def test_the_readme_names_every_command() -> None:
+    """Whoever looks for what it can do finds it there."""
+    text = (ROOT / "README.md").read_text()
+    missing = [
+        name for _, names in Grouped.sections for name in names if f"`wattnap {name}" not in text
+    ]
+
+    assert missing == []
 
 
 def test_pictures_are_small() -> None:
