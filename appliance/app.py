@@ -236,6 +236,7 @@ async def _running(
             alias=alias,
             device=books.device,
             source=books.source,
+            not_measured=reader.not_measured,
             store=store,
             journal=journal,
             roster=roster,

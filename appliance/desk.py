@@ -183,5 +183,8 @@ class Desk(Protocol):
         ...
 
     async def energy(self) -> dict[str, Any]:  # JSON
-        """`{"source", "today_j", "by_depth_j", …}`; None where it was not measured."""
+        """`{"source", "today_j", "by_depth_j", …}`; None where it was not measured.
+
+        `not_measured`: which meters do not answer now, and why.
+        """
         ...

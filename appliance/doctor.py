@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.building import build_engine
-from appliance.checks import installation, machine, running
+from appliance.checks import installation, machine, meters, running
 from appliance.checks.facts import Facts
 from appliance.checks.findings import Report
 from appliance.checks.installation import SERVICE
@@ -27,6 +27,7 @@ from appliance.config import Config
 from appliance.defaults import settings, weights_bytes
 from appliance.engine_lock import LOCK, read_lock
 from appliance.errors import ConfigError, StorageFailed, Unreachable
+from appliance.meter_look import look_at_meters
 from appliance.models import served
 from appliance.prices import latest_made_of
 from appliance.reading import reading
@@ -34,7 +35,7 @@ from appliance.surroundings import look_around
 from drivers.capture import captured, write
 from drivers.disk import fsync_s
 from drivers.errors import DriverError, NotSupported
-from drivers.nvml_facts import NvmlFacts, look
+from drivers.nvml_facts import look
 from drivers.permissions import Account, find_account, forbidden, may_read, ours
 from drivers.probe import Machine, driver_installed, probe
 from drivers.protocols import Rest
@@ -70,7 +71,12 @@ def examine(
 
 def judge(facts: Facts) -> Report:
     """Pure."""
-    found = (*machine.findings(facts), *installation.findings(facts), *running.findings(facts))
+    found = (
+        *machine.findings(facts),
+        *meters.findings(facts),
+        *installation.findings(facts),
+        *running.findings(facts),
+    )
     return Report(machine.subject(facts), rungs(facts), found)
 
 
@@ -89,6 +95,7 @@ def gather(
     model = served(config.engine.model)
     size_bytes = weights_bytes(Path(model))
     install = _vllm(Path(config.engine.python))
+    nvml_unasked = _nvml_unasked(found, deep=deep)
     socket, socket_group = _socket(config.socket_path)
     return Facts(
         config=config,
@@ -107,7 +114,15 @@ def gather(
         socket=socket,
         socket_group=socket_group,
         no_such_group=not _is_group(config.socket.group),
-        nvml=_nvml(found, deep=deep, nvml=nvml),
+        meters=look_at_meters(
+            config,
+            found,
+            account=account,
+            root=root,
+            nvml=nvml,
+            nvml_unasked=nvml_unasked if found.meter == "nvml" else "",
+        ),
+        nvml=nvml_unasked or look(found.gpus[0].uuid, nvml),
         model=model,
         model_lacks=_model_lacks(Path(model), account),
         weights_bytes=size_bytes,
@@ -123,7 +138,8 @@ def _user() -> Account:
     return service or ours()
 
 
-def _nvml(found: Machine, *, deep: bool, nvml: Any) -> NvmlFacts | str:
+def _nvml_unasked(found: Machine, *, deep: bool) -> str:
+    """Why NVML is not opened; "": it is."""
     if not found.gpus or found.jetson is not None:
         return "there is no NVML to ask"
     if not deep:
@@ -131,7 +147,7 @@ def _nvml(found: Machine, *, deep: bool, nvml: Any) -> NvmlFacts | str:
             return "it would wake the GPU; `wattnap doctor --deep` does"
         if not found.persistenced:
             return "it may start the GPU's driver; `wattnap doctor --deep` does"
-    return look(found.gpus[0].uuid, nvml)
+    return ""
 
 
 def _vllm(python: Path) -> Install | str:

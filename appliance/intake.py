@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -56,6 +56,7 @@ class Intake:
         alias: str,
         device: str,
         source: str | None,
+        not_measured: Mapping[str, str],
         store: Store,
         journal: Journal,
         roster: Roster,
@@ -71,6 +72,7 @@ class Intake:
     ) -> None:
         self.notices = notices
         self._alias, self._device, self._source = alias, device, source
+        self._not_measured = not_measured
         self._store, self._journal = store, journal
         self._roster = roster
         self._supervisor = supervisor
@@ -267,7 +269,8 @@ class Intake:
     async def energy(self) -> dict[str, Any]:
         """Of today nothing may be written down yet; how it is measured is known all the same."""
         told: dict[str, Any] = await self._store.read(ledger.summary)
-        return told | {"source": told["source"] or self._source}
+        source = told["source"] or self._source
+        return told | {"source": source, "not_measured": dict(self._not_measured)}
 
     def _check(self, request: Request) -> None:
         if request.model not in {None, self._alias}:

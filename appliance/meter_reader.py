@@ -31,7 +31,10 @@ SOON_S = 5.0
 
 
 class MeterReader:
-    """Reads them for `books`; `run` it. `booked` is called once a period's joules are stored."""
+    """Reads them for `books`; `run` it. `booked` is called once a period's joules are stored.
+
+    not_measured  which meters do not answer now, by name, and what they say instead
+    """
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class MeterReader:
         self._kept_s = clock.now()
         self._asked: list[asyncio.Future[None]] = []
         self._closing = False
-        self._troubles: dict[str, str] = {}
+        self.not_measured: dict[str, str] = {}
         self._disagrees: frozenset[str] = frozenset()
         books.stirred = self._stir
 
@@ -158,11 +161,11 @@ class MeterReader:
         """Of what is new."""
         for name in self._rounds.names:
             said = str(look.failed[name]) if name in look.failed else ""
-            if name in look.samples and self._troubles.pop(name, ""):
+            if name in look.samples and self.not_measured.pop(name, ""):
                 log.info("%s: measured again", name)
-            if said and said != self._troubles.get(name):
+            if said and said != self.not_measured.get(name):
                 log.warning("not measured: %s", said)
-                self._troubles[name] = said
+                self.not_measured[name] = said
         for name in look.disagrees.keys() - self._disagrees:
             log.warning(
                 "%s has counted %.2f times as much as the meter that bills",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 from appliance.config import Config, MeterKind
 from appliance.errors import ConfigError
@@ -94,7 +95,14 @@ def _build(kind: MeterKind, config: Config, machine: Machine, root: Path) -> Met
     return Fitted(meter, gain=energy.gain.get(kind, 1.0), offset_w=energy.offset_w.get(kind, 0.0))
 
 
-def build_meter(kind: MeterKind, config: Config, machine: Machine, root: Path) -> Meter:
+def build_meter(
+    kind: MeterKind,
+    config: Config,
+    machine: Machine,
+    root: Path,
+    *,
+    nvml: Any = None,  # pynvml, which has no types, or what stands in for it
+) -> Meter:
     """As it is. Raises ConfigError if the configuration lacks what it needs."""
     energy = config.energy
     # A Jetson's GPU has no address on the PCI bus.
@@ -104,7 +112,8 @@ def build_meter(kind: MeterKind, config: Config, machine: Machine, root: Path) -
         case "nvml" | "nvml_power":
             from drivers.nvml import NvmlMeter
 
-            return NvmlMeter("counter" if kind == "nvml" else "power", address=address, root=root)
+            by: Literal["counter", "power"] = "counter" if kind == "nvml" else "power"
+            return NvmlMeter(by, address=address, root=root, nvml=nvml)
         case "ina3221":
             from drivers.ina3221 import Ina3221Meter
 

@@ -85,6 +85,11 @@ def may_read(folder: Path, account: Account) -> bool:
     )
 
 
+def may_read_file(path: Path, account: Account) -> bool:
+    """Whether `account` may read it, if it comes to it. Raises OSError if it is not there."""
+    return _may(path, account, os.R_OK)
+
+
 def _may(path: Path, account: Account, wanted: int) -> bool:
     if account.uid == os.geteuid():
         return os.access(path, wanted)

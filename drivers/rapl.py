@@ -49,6 +49,11 @@ class Zone:
     counter: Continuity
 
 
+def counters(root: Path = Path("/")) -> list[Path]:
+    """The files that have to be readable."""
+    return sorted((root / POWERCAP).glob("intel-rapl:*/energy_uj"))
+
+
 class RaplMeter:
     """Counts the joules of all packages and their memory; each zone is a rail."""
 

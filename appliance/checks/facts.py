@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from appliance.config import Config
 from appliance.defaults import Settings
+from appliance.meter_look import MetersSeen
 from appliance.surroundings import Around
 from drivers.nvml_facts import NvmlFacts
 from drivers.permissions import Account, Node
@@ -35,6 +36,7 @@ class Facts:
     socket            "ours", "forbidden" or "absent": the daemon's socket, for this user
     socket_group      group that owns it; "" if it is absent
     no_such_group     `socket.group` of the configuration is no group of this machine
+    meters            whether they can be read
     nvml              what it says, or why it was not asked, in words
     model             that is served: a folder, or a name that vLLM knows
     model_lacks       why it cannot be, in words; "": it can, as far as its files tell
@@ -61,6 +63,7 @@ class Facts:
     socket: str = "absent"
     socket_group: str = ""
     no_such_group: bool = False
+    meters: MetersSeen | None = None
     nvml: NvmlFacts | str = ""
     model: str = ""
     model_lacks: str = ""

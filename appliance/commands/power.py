@@ -169,6 +169,7 @@ def describe(told: dict[str, Any]) -> list[str]:
     if told.get("set_aside"):
         lines.append(f"a damaged database was set aside: {told['set_aside']} (docs/storage.md)")
     energy = told.get("energy") or {}
+    lines += [f"not measured: {said}" for said in (energy.get("not_measured") or {}).values()]
     if energy.get("today_j") is not None:
         lines.append(f"{energy['today_j']:.0f} J today ({energy.get('source')})")
     return lines

@@ -39,6 +39,7 @@ AWAKE: dict[str, Any] = {
     "ComputeRunningProcesses": [],
     "ClockInfo": 345,
     "MaxClockInfo": 1980,
+    "TotalEnergyConsumption": 5_000_000,
 }
 
 Examine = Callable[..., Report]

@@ -182,8 +182,12 @@ async def test_what_is_amiss_is_said_once(tmp_path: Path, caplog: pytest.LogCapt
         for _ in range(2):
             meter.fail_next = Unresponsive("fake", "gone")
             await clock.advance(30.0)
+        told = await b.intake.energy()
+        assert told["not_measured"] == {"fake": "fake: gone"}
         await clock.advance(70.0)
         await b.appliance.reader.catch_up()
+        told = await b.intake.energy()
+        assert told["not_measured"] == {}
 
         assert [record.message for record in caplog.records] == [
             "not measured: fake: gone",

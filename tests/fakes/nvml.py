@@ -18,7 +18,11 @@ class Nvml:
     NVML_CLOCK_SM = 1
 
     class NVMLError(Exception):
-        """As pynvml's."""
+        """As pynvml's. `value` is its code (nvml.h)."""
+
+        def __init__(self, value: int, said: str) -> None:
+            super().__init__(said)
+            self.value = value
 
     def __init__(self, opens: bool = True, **answers: Any) -> None:
         self.opens = opens
@@ -28,7 +32,7 @@ class Nvml:
     def nvmlInit(self) -> None:  # noqa: N802  # its name
         self.calls.append("Init")
         if not self.opens:
-            raise self.NVMLError("Driver Not Loaded")
+            raise self.NVMLError(9, "Driver Not Loaded")
 
     def nvmlShutdown(self) -> None:  # noqa: N802  # its name
         self.calls.append("Shutdown")
@@ -42,8 +46,10 @@ class Nvml:
             self.calls.append(short)
             if short.startswith("HandleBy"):
                 return "handle"
+            if short == "UUID":
+                return UUID
             if short not in self.answers:
-                raise self.NVMLError("Not Supported")
+                raise self.NVMLError(3, "Not Supported")
             return self.answers[short]
 
         return answer
