@@ -5,7 +5,7 @@ it has paid and what `breakeven` would have. The forecast may choose another idl
 while the account allows a loss, and the less it allows, the more a possible loss counts.
 So for two rungs that settle at once, whatever happens,
 
-    its cost <= (1 + SLACK) x breakeven's + 2 break-evens
+    its cost <= (1 + SLACK) x breakeven's + 1.3 break-evens
 
 and what it gains is the forecast's merit. The idea, a bound to one strategy that costs
 next to nothing and a chance for another, is that of Sani, Neu, Lazaric: Exploiting easy
@@ -26,12 +26,12 @@ from policies.ladder import Depth, Gap, Ladder, Now, Step, Timetable
 FARTHEST = 2.0  # break-evens: no idle time beyond that is considered
 # In break-evens of the edge, like all of an account. Tried on many kinds of traces, like
 # those of the forecast (docs/measurements).
-PATIENCE = 6.0  # what breakeven must have cost before anything else is tried
+PATIENCE = 8.0  # what breakeven must have cost before anything else is tried
 SLACK = 0.015  # of breakeven's cost: what may be lost for good
-MERIT = 0.3  # of what the forecast alone would have saved …
-MOST_MERIT = 1.0  # … but no more than that
-CAUTION = 0.6  # over the credit: how often what a gap may be expected to lose is counted
-MARGIN = 0.02  # over the credit's third power: what a gap has to be expected to save …
+MERIT = 0.2  # of what the forecast alone would have saved …
+MOST_MERIT = 0.3  # … but no more than that
+CAUTION = 0.2  # over the credit: how often what a gap may be expected to lose is counted
+MARGIN = 0.005  # over the credit's third power: what a gap has to be expected to save …
 MOST_MARGIN = 0.06  # … but no more than that
 
 
