@@ -1,4 +1,4 @@
-"""The composition root: it, `building` and `metering` alone name drivers, policies and doors.
+"""The composition root: with `building`, `metering` and `opening` it names all drivers and doors.
 
 `serve` builds everything from a Config, runs it until SIGTERM or SIGINT, and
 takes it down in an order in which nothing accepted is lost: no new requests,
@@ -12,11 +12,10 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,7 @@ from appliance.deferral import Deferral
 from appliance.errand import Errands
 from appliance.errors import StorageFailed
 from appliance.gathering import Gathering
-from appliance.good_hours import GoodHours, Signal
+from appliance.good_hours import GoodHours
 from appliance.housekeeping import Housekeeping
 from appliance.intake import Intake
 from appliance.journal import Journal
@@ -42,9 +41,10 @@ from appliance.ladder import Rungs
 from appliance.learned import Learned
 from appliance.lifecycle import Closed
 from appliance.meter_reader import MeterReader
-from appliance.metering import build_meters, plugs
+from appliance.metering import build_meters
 from appliance.moves import Moves
 from appliance.notices import ApplianceChanged, EnergyBooked, Notices
+from appliance.opening import feeds, open_doors, places
 from appliance.roster import Roster
 from appliance.standing import Standing
 from appliance.store import Store
@@ -54,13 +54,10 @@ from drivers.protocols import Engine
 from policies.guarded import Guarded
 
 if TYPE_CHECKING:
-    from appliance.doors.mqtt_feed import Feed, Listener
     from appliance.sql import Database
     from policies.replay import Trace
 
 log = logging.getLogger(__name__)
-
-VERSION = version_of("wattnap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +95,13 @@ async def serve(config: Config, *, fake: bool = False, engine: Engine | None = N
         running(config, engine, meters, clock) as appliance,
         asyncio.TaskGroup() as doors,
     ):
-        tasks = await _open_doors(config, appliance, doors)
-        for feed in _listen(config, meters, appliance.hours.signal, clock):
+        tasks = await open_doors(config, appliance.intake, clock, doors)
+        for feed in feeds(config, meters, appliance.hours.signal, clock):
             tasks.append(doors.create_task(feed.run(), name="feed"))
         tasks.append(doors.create_task(_report(appliance), name="status"))
         tasks.append(doors.create_task(_stop_if_damaged(appliance.store, stop), name="damage"))
         notify.ready("at rest")
-        log.info("ready: socket %s, MQTT %s", config.socket_path, _broker(config))
+        log.info("ready: %s", places(config))
         if config.power.start_awake or config.power.policy == "always_on":
             appliance.intake.wake()
         else:
@@ -320,52 +317,6 @@ async def _open_books(alias: str, meters: Meters | None, store: Store, clock: Cl
     )
 
 
-async def _open_doors(
-    config: Config, appliance: Appliance, doors: asyncio.TaskGroup
-) -> list[asyncio.Task[None]]:
-    """Start each door that is configured. Returns once clients can connect to the socket."""
-    from appliance.doors.socket import SocketDoor
-
-    listening = asyncio.Event()
-    socket = SocketDoor(
-        path=config.socket_path,
-        mode=int(config.socket.mode, 8),
-        group=config.socket.group,
-        desk=appliance.intake,
-        max_request_bytes=config.inbox.max_request_bytes,
-    )
-    tasks = [doors.create_task(socket.run(listening.set), name="socket door")]
-    if config.mqtt.enabled:
-        from appliance.doors.mqtt import MqttDoor
-
-        mqtt = MqttDoor(
-            config.mqtt,
-            name=config.name,
-            base=config.mqtt_base,
-            desk=appliance.intake,
-            max_request_bytes=config.inbox.max_request_bytes,
-            clock=appliance.clock,
-            version=VERSION,
-        )
-        tasks.append(doors.create_task(mqtt.run(), name="mqtt door"))
-    await listening.wait()
-    return tasks
-
-
-def _listen(
-    config: Config, meters: Meters | None, signal: Signal | None, clock: Clock
-) -> Iterator[Feed]:
-    """To what others publish: plugs, and what says whether the hour is good."""
-    heard: list[tuple[str, Listener, bool]] = [("plug", plug, False) for plug in plugs(meters)]
-    heard += [("hour", signal, True)] if signal else []
-    for of, listener, retained in heard:
-        from appliance.doors.mqtt_feed import Feed
-
-        yield Feed(
-            config.mqtt, name=config.name, of=of, listener=listener, clock=clock, retained=retained
-        )
-
-
 async def _report(appliance: Appliance) -> None:
     """Keep the service manager informed: on each change, and as often as its watchdog asks."""
     async with asyncio.TaskGroup() as tasks:
@@ -385,7 +336,3 @@ async def _keep_watchdog_quiet(clock: Clock, interval_s: float) -> None:
     while True:
         notify.alive()
         await clock.sleep_until(clock.now() + interval_s)
-
-
-def _broker(config: Config) -> str:
-    return f"{config.mqtt.host}:{config.mqtt.port}" if config.mqtt.enabled else "off"

@@ -18,7 +18,8 @@ from appliance.books import Books
 from appliance.clock import Clock, iso
 from appliance.errors import ApplianceError, Cancelled, EngineRefused
 from appliance.journal import Journal
-from appliance.notices import Notices, OutboxReady, Part, Progress
+from appliance.notices import Notices, OutboxReady, Part, Progress, Verbatim
+from appliance.replies import LiveReply
 from appliance.roster import Entry
 from appliance.serving import Served, serve
 from appliance.sql import Database
@@ -76,7 +77,8 @@ class Attempts:
                 model=self._alias,
                 priority=entry.priority,
                 clock=self._clock,
-                tell=self._teller(entry),
+                tell=None if entry.verbatim else self._teller(entry),
+                relay=self._relay(entry) if entry.verbatim else None,
             )
         except EngineRefused as refusal:
             error = refusal
@@ -129,15 +131,20 @@ class Attempts:
             entry.parts += 1
             if entry.events is None:
                 self._notices.tell(part)
-                return
-            if entry.events.has_room():
-                entry.events.put(part)
-                return
-            async with asyncio.timeout(READER_STUCK_S):
-                await entry.events.room()
-            entry.events.put(part)
+            else:
+                await _hand(entry.events, part)
 
         return tell
+
+    def _relay(self, entry: Entry) -> Callable[[bytes], Awaitable[None]] | None:
+        if not entry.stream or (events := entry.events) is None:
+            return None
+
+        async def relay(data: bytes) -> None:
+            entry.parts += 1
+            await _hand(events, Verbatim(data))
+
+        return relay
 
     def _end(
         self,
@@ -235,6 +242,14 @@ class Attempts:
             quality="low" if energy and energy.marginal_j is not None else None,
             period=period.id if period else None,
         )
+
+
+async def _hand(reply: LiveReply, piece: Part | Verbatim) -> None:
+    """Let the caller have it, once it is not too far behind."""
+    if not reply.has_room():
+        async with asyncio.timeout(READER_STUCK_S):
+            await reply.room()
+    reply.put(piece)
 
 
 def _log_end(row: ledger.RequestLine) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, field
 
+from appliance.config_http import Http
 from appliance.errors import ConfigError
+from appliance.section import Section
 from appliance.tariff import rate, stretches
 
 DEFAULT_PATH = Path("/etc/wattnap/wattnap.toml")
@@ -25,10 +27,6 @@ Count = Annotated[int, Meta(ge=1)]
 Auto = Literal["auto"]
 MeterKind = Literal["nvml", "nvml_power", "ina3221", "rapl", "plug", "cpu_time"]
 Depth = Literal["awake", "light", "parked", "stopped", "off"]
-
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file. An unknown key is an error: it is a typo."""
 
 
 class Mqtt(Section, frozen=True):
@@ -140,7 +138,7 @@ class Engine(Section, frozen=True):
     cudagraph_capture_sizes: tuple[Count, ...] | Auto = "auto"
     startup_plan: bool = False
     args: tuple[str, ...] = ()
-    env: dict[str, str] = {}
+    env: dict[str, str] = field(default_factory=dict)
     start_timeout_s: Positive = 900.0
     stop_timeout_s: Seconds = 10.0
     stall_timeout_s: Positive = 120.0
@@ -275,8 +273,10 @@ class Energy(Section, frozen=True):
     rails: tuple[str, ...] = ()
     estimate_idle_w: Seconds = 4.0
     estimate_core_w: Positive = 6.0
-    gain: dict[MeterKind, Annotated[float, Meta(gt=0, le=100)]] = {}
-    offset_w: dict[MeterKind, Annotated[float, Meta(ge=-10_000, le=10_000)]] = {}
+    gain: dict[MeterKind, Annotated[float, Meta(gt=0, le=100)]] = field(default_factory=dict)
+    offset_w: dict[MeterKind, Annotated[float, Meta(ge=-10_000, le=10_000)]] = field(
+        default_factory=dict
+    )
 
 
 class Tariff(Section, frozen=True):
@@ -336,6 +336,7 @@ class Config(Section, frozen=True):
     runtime_dir: str = "/run/wattnap"
     mqtt: Mqtt = Mqtt()
     socket: Socket = Socket()
+    http: Http = Http()
     engine: Engine = Engine()
     power: Power = Power()
     inbox: Inbox = Inbox()

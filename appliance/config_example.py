@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Struct
 from msgspec import inspect as types
 
-from appliance.config import Config, Section
+from appliance.config import Config
+from appliance.section import Section
 
 UNITS = {
     "_s": "seconds",

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from appliance.errors import ApplianceError
-from appliance.notices import Notices, Part, Progress
+from appliance.notices import Notices, Part, Progress, Verbatim
 from appliance.request import Request
+from appliance.totals import Totals
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
@@ -66,6 +67,10 @@ class Answer(Struct, frozen=True):
     payload: bytes
 
 
+Told = Progress | Part | Verbatim | Answer
+"""What a live caller hears."""
+
+
 class Calibrate(Struct, frozen=True, kw_only=True):
     """How thoroughly the ladder is to be measured.
 
@@ -104,10 +109,8 @@ class Desk(Protocol):
         """
         ...
 
-    def call(
-        self, request: Request
-    ) -> AbstractAsyncContextManager[AsyncIterator[Progress | Part | Answer]]:
-        """Serve a live request: its progress and parts, then its Answer.
+    def call(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Told]]:
+        """Serve a live request: its progress and parts, or what the engine says, then its Answer.
 
         Not stored before it runs. Leaving the context cancels it.
 
@@ -180,6 +183,10 @@ class Desk(Protocol):
 
     def state(self) -> dict[str, Any]:  # JSON
         """`{"state", "depth", "engine", "model", "waiting", "running", "since", …}`."""
+        ...
+
+    async def totals(self) -> Totals:
+        """What the ledger adds up to, of all time."""
         ...
 
     async def energy(self) -> dict[str, Any]:  # JSON

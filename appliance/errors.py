@@ -258,6 +258,16 @@ class GaveUp(ApplianceError):
         super().__init__(f"given up after {attempts} attempts; the last one: {reason}")
 
 
+def http_status_of(code: str) -> int:
+    """The status of an error of which only the code is known: it is in the database."""
+    kinds: list[type[ApplianceError]] = [ApplianceError]
+    for kind in kinds:
+        if kind.code == code:
+            return kind.http_status
+        kinds += kind.__subclasses__()
+    return ApplianceError.http_status
+
+
 def alone_in(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """What a TaskGroup has wrapped: one ApplianceError, if there is nothing worse; else all."""
     told, rest = group.split(ApplianceError)

@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from appliance import inbox, ledger
+from appliance import inbox, ledger, totals
 from appliance.bake import Bake
 from appliance.calibration import Calibration
 from appliance.clock import Clock, iso, seconds_between
 from appliance.deferral import Deferral
-from appliance.desk import Answer, Calibrate, Delivery, Outgoing, Receipt
+from appliance.desk import Answer, Calibrate, Delivery, Outgoing, Receipt, Told
 from appliance.errand import Errands
 from appliance.errors import (
     ApplianceError,
@@ -35,13 +35,14 @@ from appliance.ids import new_id
 from appliance.inbox import Instant, Waiting
 from appliance.journal import Journal
 from appliance.lifecycle import State
-from appliance.notices import Notices, OutboxReady, Part, Progress
+from appliance.notices import Notices, OutboxReady, Progress
 from appliance.replies import LiveReply
 from appliance.request import Request
 from appliance.roster import Entry, Roster
 from appliance.standing import Standing
 from appliance.store import Store
 from appliance.supervisor import Supervisor
+from appliance.totals import Totals
 from policies.ladder import Depth
 
 log = logging.getLogger(__name__)
@@ -162,9 +163,7 @@ class Intake:
             self._supervisor.arrived(entry)
 
     @asynccontextmanager
-    async def call(
-        self, request: Request
-    ) -> AsyncIterator[AsyncIterator[Progress | Part | Answer]]:
+    async def call(self, request: Request) -> AsyncIterator[AsyncIterator[Told]]:
         self._check(request)
         if (full := self._find_full()) is not None:
             raise full
@@ -266,6 +265,9 @@ class Intake:
     def state(self) -> dict[str, Any]:
         return self._standing.state()
 
+    async def totals(self) -> Totals:
+        return await self._store.read(totals.read)
+
     async def energy(self) -> dict[str, Any]:
         """Of today nothing may be written down yet; how it is measured is known all the same."""
         told: dict[str, Any] = await self._store.read(ledger.summary)
@@ -299,6 +301,7 @@ class Intake:
             form=request.form,
             path=request.path,
             stream=request.stream,
+            verbatim=request.verbatim,
             klass=request.klass,
             priority=request.priority,
             hops=request.hops,
@@ -310,7 +313,7 @@ class Intake:
         )
 
 
-async def _told(reply: LiveReply) -> AsyncIterator[Progress | Part | Answer]:
+async def _told(reply: LiveReply) -> AsyncIterator[Told]:
     """Yield what a live caller sees; raise what it must be told."""
     while True:
         event = await reply.get()

@@ -42,6 +42,12 @@ class Part(Struct, frozen=True, kw_only=True):
     text: str
 
 
+class Verbatim(Struct, frozen=True):
+    """What the engine wrote, unchanged: whole server-sent events. For the caller alone."""
+
+    data: bytes
+
+
 class OutboxReady(Struct, frozen=True):
     """Answers for this door are in the outbox."""
 

@@ -9,9 +9,9 @@ import asyncio
 from collections import deque
 
 from appliance.errors import ApplianceError
-from appliance.notices import Part, Progress
+from appliance.notices import Part, Progress, Verbatim
 
-Event = Progress | Part | bytes | ApplianceError
+Event = Progress | Part | Verbatim | bytes | ApplianceError
 
 PARTS_AHEAD = 256
 """Parts that a slow reader may lag behind before the engine is made to wait."""

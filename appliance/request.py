@@ -20,6 +20,7 @@ MAX_HOPS = 4
 MAX_DEPTH = 200
 """Of arrays and objects in one another. JSON schemas for tools stay far below."""
 CHAT_PATH = "/v1/chat/completions"
+TEXT_PATH = "/v1/completions"
 UTF8_BOM = b"\xef\xbb\xbf"  # some editors put one before a file that is then published
 
 ALIAS = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -42,6 +43,7 @@ class Extras(
     priority        smaller is served first
     deadline_s      seconds from acceptance after which nobody wants the answer
     stream          publish the answer's parts as they come
+    durable         HTTP: keep it on disk, and answer with its id at once
     response_topic  MQTT 3.1.1: where to answer (MQTT 5 has a property)
     correlation     MQTT 3.1.1: echoed with the answer
     hops            how many times this text has been through an appliance
@@ -53,21 +55,21 @@ class Extras(
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     deadline_s: Annotated[float, Meta(gt=0, le=30 * 86400)] | None = None
     stream: bool = False
+    durable: bool = False
     response_topic: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
     correlation: Annotated[str, Meta(max_length=1024)] | None = None
     hops: Annotated[int, Meta(ge=0)] = 0
 
 
 class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a chat body may say besides its messages: OpenAI's fields, then vLLM's.
+    """What any body may say besides its prompt: OpenAI's fields, then vLLM's.
 
-    Sources: OpenAI API reference, "Create chat completion"; vLLM 0.32
-    entrypoints/openai/chat_completion/protocol.py.
+    Sources: OpenAI API reference, "Create chat completion" and "Create completion"; vLLM
+    0.32 entrypoints/openai/chat_completion/protocol.py and completion/protocol.py.
     """
 
     model: str | None = None
     max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     n: Annotated[int, Meta(ge=1, le=1)] | None = None
@@ -78,17 +80,8 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     logit_bias: dict[str, float] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: dict[str, Any] | None = None  # JSON schema, checked by the engine
-    tools: list[dict[str, Any]] | None = None  # likewise
-    tool_choice: str | dict[str, Any] | None = None  # likewise
-    parallel_tool_calls: bool | None = None
-    reasoning_effort: str | None = None
     user: str | None = None
-    metadata: dict[str, Any] | None = None  # the sender's own, passed on
-    store: bool | None = None
-    service_tier: str | None = None
 
     top_k: Annotated[int, Meta(ge=-1)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -99,12 +92,28 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ignore_eos: bool | None = None
     min_tokens: Annotated[int, Meta(ge=0)] | None = None
     skip_special_tokens: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None  # JSON, the template's business
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool | None = None
+    structured_outputs: dict[str, Any] | None = None  # JSON, checked by the engine
     cache_salt: str | None = None
 
     wattnap: Extras = Extras()
+
+
+class ChatSampling(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a chat body may say besides."""
+
+    max_completion_tokens: Tokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: list[dict[str, Any]] | None = None  # JSON schemas, checked by the engine
+    tool_choice: str | dict[str, Any] | None = None  # likewise
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    metadata: dict[str, Any] | None = None  # the sender's own, passed on
+    store: bool | None = None
+    service_tier: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None  # JSON, the template's business
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -114,12 +123,22 @@ class Message(Struct, frozen=True, kw_only=True):
     content: str | list[dict[str, Any]] | None = None  # JSON parts
 
 
-class ChatBody(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ChatBody(ChatSampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
     messages: Annotated[list[Message], Meta(min_length=1)]
 
 
-class PromptBody(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PromptBody(ChatSampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prompt: Annotated[str, Meta(min_length=1)]
+
+
+class TextBody(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's older "completions": the text goes on where the prompt ends."""
+
+    prompt: Annotated[str, Meta(min_length=1)]
+    suffix: str | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    add_special_tokens: bool | None = None
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -129,9 +148,10 @@ class Request(Struct, frozen=True, kw_only=True):
     door        "mqtt", "socket" or "http"
     client      who sent it, as far as the door knows; ids are unique within (door, client)
     model       alias it asked for; None: the only one
-    path, body  what the engine is sent: always a streaming chat body
+    path, body  what the engine is sent, which is then always asked to stream
     form        how the answer is written: "text", or "message" for a chat body
     digest      of what was asked: equal digests are the same request
+    verbatim    a live caller that streams is told the engine's own events, not parts
     """
 
     id: str | None
@@ -147,10 +167,12 @@ class Request(Struct, frozen=True, kw_only=True):
     deadline_s: float | None
     hops: int
     digest: bytes
+    verbatim: bool = False
 
 
 _chat = msgspec.json.Decoder(ChatBody)
 _prompt = msgspec.json.Decoder(PromptBody)
+_text = msgspec.json.Decoder(TextBody)
 
 
 def parse(
@@ -159,12 +181,16 @@ def parse(
     door: str,
     client: str = "",
     limit_bytes: int,
+    path: str = "",
     id: str | None = None,
     model: str | None = None,
     deadline_s: float | None = None,
     hops: int = 0,
 ) -> tuple[Request, Extras]:
     """Understand one payload. What the door knows itself wins over the payload's fields.
+
+    `path`: of the engine, that the sender has named: then it is a body for that path, and
+    nothing else. Without: plain text, or JSON that tells by its fields what it is.
 
     Raises BadRequest (or TooLarge, Loop), naming the field.
     """
@@ -173,8 +199,8 @@ def parse(
     payload = payload.removeprefix(UTF8_BOM)
     if not payload.strip():
         raise BadRequest("the payload is empty; send text, or JSON with `prompt` or `messages`")
-    if payload.lstrip()[:1] in (b"{", b"["):
-        fields, form, extras = _understand_json(payload)
+    if path or payload.lstrip()[:1] in (b"{", b"["):
+        fields, form, extras = _understand_json(payload, path)
     else:
         fields, form, extras = _understand_text(payload)
     hops = max(hops, extras.hops)
@@ -188,12 +214,13 @@ def parse(
     asked_to_stream = bool(fields.pop("stream", False)) or extras.stream
     fields.pop("model", None)
     body = msgspec.json.encode(fields)
+    asked = (form.encode(), (model or "").encode(), body)
     request = Request(
         id=id,
         door=door,
         client=client,
         model=model,
-        path=CHAT_PATH,
+        path=path or CHAT_PATH,
         body=body,
         form=form,
         stream=asked_to_stream,
@@ -201,12 +228,15 @@ def parse(
         priority=extras.priority,
         deadline_s=deadline_s if deadline_s is not None else extras.deadline_s,
         hops=hops,
-        digest=hashlib.sha256(b"\0".join((form.encode(), (model or "").encode(), body))).digest(),
+        digest=hashlib.sha256(b"\0".join(asked)).digest(),
+        verbatim=bool(path),
     )
     return request, extras
 
 
-def _understand_json(payload: bytes) -> tuple[dict[str, Any], Literal["text", "message"], Extras]:
+def _understand_json(
+    payload: bytes, path: str
+) -> tuple[dict[str, Any], Literal["text", "message"], Extras]:
     """Check against the structs, then go on with what was sent: absent stays absent."""
     try:
         fields = msgspec.json.decode(payload)
@@ -216,12 +246,16 @@ def _understand_json(payload: bytes) -> tuple[dict[str, Any], Literal["text", "m
         raise BadRequest(f"nested more than {MAX_DEPTH} deep")
     if not isinstance(fields, dict):
         raise BadRequest("a JSON payload must be an object with `prompt` or `messages`")
-    if ("prompt" in fields) == ("messages" in fields):
+    if not path and ("prompt" in fields) == ("messages" in fields):
         raise BadRequest("a JSON payload needs either `prompt` or `messages`")
+    form: Literal["text", "message"]
     try:
-        if "messages" in fields:
+        if path == TEXT_PATH:
+            extras = _text.decode(payload).wattnap
+            form = "text"
+        elif path == CHAT_PATH or "messages" in fields:
             extras = _chat.decode(payload).wattnap
-            form: Literal["text", "message"] = "message"
+            form = "message"
         else:
             extras = _prompt.decode(payload).wattnap
             form = "text"

@@ -32,6 +32,7 @@ class Entry:
     suspect        it ran when an engine died: served alone
     deferrable     nobody waits for it: by itself it wakes nothing
     deadline_at_s  on the boot clock
+    verbatim       its caller hears the engine's own events, not parts
     parts          told so far in this attempt
     events         a live call's: what its caller will see
     share          of the joules, once it has begun to run
@@ -54,6 +55,7 @@ class Entry:
     attempts: int = 0
     suspect: bool = False
     deferrable: bool = False
+    verbatim: bool = False
     claimed: bool = False
     started_at: str | None = None
     started_s: float | None = None

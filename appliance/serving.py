@@ -46,6 +46,7 @@ class Served(Struct, kw_only=True):
 
 class _Choice(Struct, frozen=True):
     delta: dict[str, Any] = {}  # JSON
+    text: str = ""  # of a completion that is no chat
     finish_reason: str | None = None
     logprobs: dict[str, Any] | None = None  # JSON
 
@@ -68,8 +69,12 @@ async def serve(
     priority: int,
     clock: Clock,
     tell: Callable[[str], Awaitable[None]] | None,
+    relay: Callable[[bytes], Awaitable[None]] | None = None,
 ) -> Served:
     """Run one attempt to its end. `tell` is given the text as it comes, in pieces.
+
+    `relay` is given the engine's own events, as many as came together: `[DONE]` and the
+    usage that we ask for among them.
 
     Raises:
         EngineRefused: the engine said no; it will again.
@@ -103,6 +108,8 @@ async def serve(
                 text.append(piece)
                 if tell is not None:
                     await tell(piece)
+            if relay is not None:
+                await relay(events)
     served.message["content"] = "".join(text)
     if not complete or served.finish_reason in {None, "abort"}:
         raise AttemptFailed("the engine broke off in the middle of the answer")
@@ -164,7 +171,7 @@ def _add(served: Served, chunk: _Chunk) -> str:
         else:
             served.message[name] = value
     content = choice.delta.get("content")
-    return content if isinstance(content, str) else ""
+    return content if isinstance(content, str) else choice.text
 
 
 def _add_tool_calls(calls: list[dict[str, Any]], deltas: list[dict[str, Any]]) -> None:

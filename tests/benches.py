@@ -14,10 +14,9 @@ import msgspec
 from appliance import canary
 from appliance.app import Appliance, running
 from appliance.config import Config, Energy, Engine, Inbox, Power
-from appliance.desk import Answer, Receipt
+from appliance.desk import Receipt, Told
 from appliance.intake import Intake
 from appliance.lifecycle import State
-from appliance.notices import Part, Progress
 from appliance.request import parse
 from appliance.supervisor import Supervisor
 from drivers.fake import FakeEngine, FakeMeter
@@ -95,7 +94,7 @@ class Bench:
         self.receipts.append(receipt)
         return receipt
 
-    async def ask(self, payload: str | dict[str, Any]) -> list[Progress | Part | Answer]:
+    async def ask(self, payload: str | dict[str, Any]) -> list[Told]:
         """A live call, to its end."""
         raw = payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
         request, _ = parse(raw, door="socket", limit_bytes=1_000_000)

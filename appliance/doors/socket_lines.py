@@ -55,7 +55,7 @@ class Cancel(Op, frozen=True, kw_only=True, tag="cancel"):
     """
 
     id: Id
-    door: Literal["socket", "mqtt"] = "socket"
+    door: Literal["socket", "mqtt", "http"] = "socket"
     client: str | None = None
 
 

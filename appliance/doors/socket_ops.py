@@ -8,6 +8,7 @@ from typing import Any
 from appliance import desk
 from appliance.desk import Answer, Desk, Receipt
 from appliance.doors import socket_lines as lines
+from appliance.doors.following import ENDED, Followed
 from appliance.doors.socket_lines import (
     AnyOp,
     Ask,
@@ -22,11 +23,10 @@ from appliance.doors.socket_lines import (
     Why,
 )
 from appliance.errors import BadRequest, BakeFailed, CalibrationFailed, Gone
-from appliance.notices import Baking, Calibrating, Notice, Part, Progress, Subscription
+from appliance.notices import Baking, Calibrating, Part, Progress, Subscription
 from appliance.request import Request, parse
 
 DOOR = "socket"
-ENDED = ("done", "failed")
 
 
 class Caller:
@@ -148,7 +148,7 @@ class Caller:
         if not op.wait:
             await self._queued(op, await self._desk.accept(request))
             return
-        followed = Followed(self._client, request.id)
+        followed = Followed(DOOR, self._client, request.id)
         with self._desk.notices.subscribed(followed.wants) as news:
             receipt = await self._desk.accept(request)
             followed.id = receipt.id
@@ -156,7 +156,7 @@ class Caller:
             await self._follow(op, receipt, news)
 
     async def _fetch(self, op: Fetch) -> None:
-        with self._desk.notices.subscribed(Followed(self._client, op.id).wants) as news:
+        with self._desk.notices.subscribed(Followed(DOOR, self._client, op.id).wants) as news:
             receipt = await self._desk.find(DOOR, self._client, op.id)
             if receipt is None:
                 raise BadRequest(f"no request {op.id!r} of {self._client} is known here")
@@ -213,18 +213,3 @@ def baking(notice: Baking) -> dict[str, Any]:
         "at": notice.at,
         "energy_j": notice.energy_j,
     }
-
-
-class Followed:
-    """Which notices a request's follower wants: while its id is unknown, all of its user."""
-
-    def __init__(self, client: str, id: str | None) -> None:
-        self.id = id
-        self._client = client
-
-    def wants(self, notice: Notice) -> bool:
-        return (
-            isinstance(notice, Progress | Part)
-            and (notice.door, notice.client) == (DOOR, self._client)
-            and self.id in {None, notice.id}
-        )

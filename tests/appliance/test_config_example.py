@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.config import Config, Section, load
+from appliance.config import Config, load
 from appliance.config_example import example, explained, keys, reference, tables
+from appliance.section import Section
 
 SECTIONS = [Config, *(section for _, section in tables())]
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from appliance.desk import Answer, Calibrate, Delivery, Outgoing, Receipt
+from appliance.desk import Answer, Calibrate, Delivery, Outgoing, Receipt, Told
 from appliance.errors import ApplianceError, BadRequest, Conflict
 from appliance.notices import (
     ApplianceChanged,
@@ -21,6 +21,7 @@ from appliance.notices import (
     Progress,
 )
 from appliance.request import Request
+from appliance.totals import Totals
 
 Key = tuple[str, str, str]
 
@@ -114,15 +115,11 @@ class FakeDesk:
         await asyncio.sleep(0)
         return self._receipts.get((door, client, id))
 
-    def call(
-        self, request: Request
-    ) -> AbstractAsyncContextManager[AsyncIterator[Progress | Part | Answer]]:
+    def call(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Told]]:
         return self._call(request)
 
     @contextlib.asynccontextmanager
-    async def _call(
-        self, request: Request
-    ) -> AsyncIterator[AsyncIterator[Progress | Part | Answer]]:
+    async def _call(self, request: Request) -> AsyncIterator[AsyncIterator[Told]]:
         self._maybe_fail()
         self.calls.append(request)
         name = request.id or self._make_id()
@@ -131,7 +128,7 @@ class FakeDesk:
         finally:
             self.ended_calls.put_nowait(name)
 
-    async def _serve(self, request: Request, id: str) -> AsyncIterator[Progress | Part | Answer]:
+    async def _serve(self, request: Request, id: str) -> AsyncIterator[Told]:
         about: dict[str, Any] = {"door": request.door, "client": request.client, "id": id}
         yield Progress(**about, state="waking", expected_s=20.0)
         await self.gate.wait()
@@ -199,6 +196,15 @@ class FakeDesk:
 
     def state(self) -> dict[str, Any]:
         return {"state": "asleep", "depth": "off", "engine": "main", "waiting": 0, "running": 0}
+
+    async def totals(self) -> Totals:
+        return Totals(
+            requests={("http", "done"): 3},
+            tokens=(30, 40),
+            wakes={("off", "ok"): (2, 41.5)},
+            energy_j={("idle", "awake"): 12.5},
+            ttft_s=[0.1, 0.2, 20.0],
+        )
 
     async def energy(self) -> dict[str, Any]:
         return {"source": "estimate", "today_j": 12.5, "by_depth_j": {"off": None}}

@@ -64,7 +64,7 @@ BAD_CONTROLS: tuple[bytes, ...] = (
     b'{"op":"answer"}',
     b'{"op":"answer","id":"nobody"}',
     b'{"op":"answer","id":"nobody","wait":true}',
-    b'{"op":"cancel","id":"a","door":"http"}',
+    b'{"op":"cancel","id":"a","door":"smtp"}',
     b'{"op":"cancel","id":"a","client":5}',
     b'{"op":"submit"}',
     b'{"op":"ask","id":"a"}',

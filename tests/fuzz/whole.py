@@ -28,6 +28,7 @@ from appliance.clock import SystemClock
 from appliance.config import Config, Energy, Engine, Inbox, Mqtt, Power, Socket
 from appliance.lifecycle import State
 from appliance.notices import ApplianceChanged, Notice
+from appliance.opening import open_doors
 from drivers.fake import FakeEngine, FakeMeter
 from drivers.meters import Meters
 from tests.fuzz.payloads import LIMIT_BYTES
@@ -118,7 +119,8 @@ class Whole:
             app.running(self.config, engine, meters, SystemClock()) as self.appliance,
             asyncio.TaskGroup() as doors,
         ):
-            tasks = await app._open_doors(self.config, self.appliance, doors)
+            desk, clock = self.appliance.intake, self.appliance.clock
+            tasks = await open_doors(self.config, desk, clock, doors)
             with self.appliance.intake.notices.subscribed(self._count, limit=1):
                 ready.set()
                 await self._stop.wait()
