@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -30,8 +30,11 @@ from drivers.probe import probe
 from drivers.protocols import Meter, Sample
 
 LOOK_S = 1.0
+LATEST = 10
 PATIENCE_S = 330.0
 """Longest wait for the plug's first message: Tasmota says something each 300 s (TelePeriod)."""
+BROKER_S = 5.0
+"""For the broker to take us."""
 MESSAGES = 4
 """Fewer of the plug's within one load say too little."""
 
@@ -42,6 +45,17 @@ STEADY = 0.05
 """By so much of the difference a load may drift from its first half to its second."""
 GAINS = (0.5, 3.0)
 """Outside of this, the plug does not feed what the meter measures, or not alone."""
+
+
+Which = Literal["low", "high"]
+WHICH: tuple[Which, ...] = ("low", "high")
+
+Looked = Callable[[float, float | None, float | None], None]
+"""`Conduct.looked`."""
+
+
+def unwatched(left_s: float, meter_w: float | None, plug_w: float | None) -> None:
+    """Nobody looks on."""
 
 
 class Load(Struct, frozen=True, kw_only=True):
@@ -74,8 +88,9 @@ def fit(low: Load, high: Load) -> Fit:
     for name, load in (("first", low), ("second", high)):
         if abs(load.drift_w) > STEADY * more_w:
             raise NotFitted(
-                f"the {name} load did not hold still: it drifted by {load.drift_w:+.1f} W; wait"
-                " longer before it, or take a steadier one"
+                f"the {name} load did not hold still: from its first half to its second it went by"
+                f" {load.drift_w:+.1f} W, and {STEADY * more_w:.1f} W may be; wait longer before it"
+                " (--settle), measure for longer (--seconds), or take a steadier one"
             )
     if counted_w <= 0 or not GAINS[0] <= (gain := more_w / counted_w) <= GAINS[1]:
         raise NotFitted(
@@ -107,7 +122,7 @@ class Trial:
                 raise NotFitted(str(error)) from error
             await self._clock.sleep_until(self._clock.now() + LOOK_S)
 
-    async def measure(self, seconds: float) -> Load:
+    async def measure(self, seconds: float, looked: Looked = unwatched) -> Load:
         """One load, from now on. Raises NotFitted if it cannot be measured."""
         seen: dict[str, list[Sample]] = {self._meter.name: [], self._plug.name: []}
         until_s = self._clock.now() + seconds
@@ -120,6 +135,8 @@ class Trial:
                 # A plug's sample is as old as its last message.
                 if not samples or look.samples[name].at_s > samples[-1].at_s:
                     samples.append(look.samples[name])
+            meter_w, plug_w = (_latest_w(samples) for samples in seen.values())
+            looked(until_s - self._clock.now(), meter_w, plug_w)
         plug = seen[self._plug.name]
         if len(plug) < MESSAGES:
             raise NotFitted(
@@ -148,14 +165,35 @@ def _mean_w(meter: Meter, samples: Sequence[Sample]) -> float:
     return (samples[-1].energy_j - samples[0].energy_j) / (samples[-1].at_s - samples[0].at_s)
 
 
-Prepare = Callable[[Literal["low", "high"]], Awaitable[None]]
-"""Returns when that load is there."""
+def _latest_w(samples: Sequence[Sample]) -> float | None:
+    """The mean of the last few, for a plug counts by steps; None: not known yet."""
+    latest = samples[-LATEST:]
+    earlier, later = latest[0], latest[-1]
+    if earlier is later or earlier.epoch != later.epoch:
+        return None
+    return (later.energy_j - earlier.energy_j) / (later.at_s - earlier.at_s)
+
+
+class Conduct(Protocol):
+    """Who makes the loads, and watches."""
+
+    async def prepare(self, which: Which) -> None:
+        """Return when that load is there."""
+        ...
+
+    def looked(self, left_s: float, meter_w: float | None, plug_w: float | None) -> None:
+        """So much both draw now; so long it is still measured."""
+        ...
+
+    def measured(self, which: Which, load: Load) -> None:
+        """That load is known."""
+        ...
 
 
 async def fit_meter(
     config: Config,
     kind: MeterKind,
-    prepare: Prepare,
+    conduct: Conduct,
     *,
     seconds: float,
     settle_s: float,
@@ -166,7 +204,7 @@ async def fit_meter(
     settle_s  how long a load is let be before: plugs and NVML's power lag by seconds
     meter     instead of the one of that kind
 
-    Raises ConfigError if there is no plug, or NotFitted; in a group, with whatever `prepare`
+    Raises ConfigError if there is no plug, or NotFitted; in a group, with whatever `conduct`
     raises.
     """
     if not config.energy.plug_topic:
@@ -178,17 +216,32 @@ async def fit_meter(
     trial = Trial(meter, plug, clock)
     # Another name than the daemon's, which the broker would else send away.
     feed = Feed(config.mqtt, name=config.name, of="fit", listener=plug, clock=clock)
-    loads = []
+    loads: list[Load] = []
     async with asyncio.TaskGroup() as tasks:
-        listening = tasks.create_task(feed.run())
+        connected = asyncio.Event()
+        listening = tasks.create_task(feed.run(connected.set))
         try:
+            await _connected(connected, config)
             await trial.hear()
-            which: Literal["low", "high"]
-            for which in ("low", "high"):
-                await prepare(which)
+            for which in WHICH:
+                await conduct.prepare(which)
                 await clock.sleep_until(clock.now() + settle_s)
-                loads.append(await trial.measure(seconds))
+                loads.append(await trial.measure(seconds, conduct.looked))
+                conduct.measured(which, loads[-1])
         finally:
             listening.cancel()
             await trial.close()
     return loads[0], loads[1], fit(*loads)
+
+
+async def _connected(event: asyncio.Event, config: Config) -> None:
+    """A plug may be silent for minutes; the broker is there or not."""
+    try:
+        async with asyncio.timeout(BROKER_S):
+            await event.wait()
+    except TimeoutError:
+        place = f"{config.mqtt.host}:{config.mqtt.port}"
+        raise NotFitted(
+            f"no connection to the broker at {place}, where the plug would speak:"
+            " `wattnap doctor` says why"
+        ) from None

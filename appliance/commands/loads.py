@@ -10,14 +10,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Literal
 
 import click
 
 from appliance.commands import terminal
 from appliance.config import Config, MeterKind
 from appliance.errors import NotFitted, alone_in
-from appliance.fitting import PATIENCE_S, Fit, Load, fit_meter
+from appliance.fitting import PATIENCE_S, Fit, Load, Which, fit_meter
 
 
 def measured(
@@ -32,21 +31,56 @@ def measured(
     if words == []:
         raise click.BadParameter("it is empty", param_hint="--load")
     with contextlib.ExitStack() as stack:
-
-        async def prepare(which: Literal["low", "high"]) -> None:
-            if words is None:
-                terminal.say(ASKED[which], err=True)
-                await _enter()
-            elif which == "high":
-                stack.enter_context(running(words))
-            terminal.say(f"measuring {which}: {settle_s:.0f} + {seconds:.0f} s", err=True)
-
+        conduct = _Conduct(kind, words, stack, whole_s=settle_s + seconds)
         told = f"listening to {config.energy.plug_topic}, for at most {PATIENCE_S:.0f} s"
         terminal.say(told, err=True)
         try:
-            return asyncio.run(fit_meter(config, kind, prepare, seconds=seconds, settle_s=settle_s))
+            return asyncio.run(fit_meter(config, kind, conduct, seconds=seconds, settle_s=settle_s))
         except BaseExceptionGroup as group:
             raise alone_in(group) from group
+        finally:
+            conduct.clear()
+
+
+class _Conduct:
+    """Asks for the loads, or makes the second; shows how it goes where somebody sees it."""
+
+    def __init__(
+        self,
+        kind: MeterKind,
+        words: list[str] | None,
+        stack: contextlib.ExitStack,
+        *,
+        whole_s: float,
+    ) -> None:
+        self._kind, self._words, self._stack, self._whole_s = kind, words, stack, whole_s
+
+    async def prepare(self, which: Which) -> None:
+        if self._words is None:
+            terminal.say(ASKED[which], err=True)
+            await _enter()
+        elif which == "high":
+            self._stack.enter_context(running(self._words))
+        terminal.say(f"measuring {which}: {self._whole_s:.0f} s", err=True)
+
+    def looked(self, left_s: float, meter_w: float | None, plug_w: float | None) -> None:
+        if sys.stderr.isatty():
+            now = f"{self._kind} {_watts(meter_w)}, plug {_watts(plug_w)}"
+            click.echo(f"\r{max(0.0, left_s):4.0f} s left, now {now}\x1b[K", nl=False, err=True)
+
+    def measured(self, which: Which, load: Load) -> None:
+        self.clear()
+        means = f"{self._kind} {load.meter_w:.2f} W, plug {load.plug_w:.2f} W"
+        terminal.say(f"{which}: {means}, drift {load.drift_w:+.2f} W", err=True)
+
+    def clear(self) -> None:
+        """Of what was there for a moment."""
+        if sys.stderr.isatty():
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _watts(power_w: float | None) -> str:
+    return "…" if power_w is None else f"{power_w:.1f} W"
 
 
 ASKED = {

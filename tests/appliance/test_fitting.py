@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator
+import pty
+import re
+import subprocess
+from collections.abc import AsyncIterator, Callable
 from itertools import count
 from pathlib import Path
 
@@ -14,12 +17,12 @@ import pytest
 
 from appliance.commands.loads import running
 from appliance.config import Config, Energy, Mqtt, load
-from appliance.errors import NotFitted
+from appliance.errors import NotFitted, alone_in
 from appliance.fitting import PATIENCE_S, Load, Trial, fit, fit_meter
 from drivers.errors import NotPermitted, Unresponsive
 from drivers.fake import FakeMeter
 from drivers.protocols import Sample
-from tests.appliance.commands import wattnap
+from tests.appliance.commands import WATTNAP, wattnap
 from tests.brokers import Mosquitto
 from tests.fake_clock import FakeClock
 from tests.senders import Sender, sender
@@ -48,7 +51,11 @@ def test_the_line() -> None:
         (seen(4, 8), seen(6, 11), "at least 5 W above"),
         (seen(400, 527), seen(80, 143), "at least 14 W above"),
         (seen(80, 143, 30), seen(400, 527), "the first load did not hold still"),
-        (seen(80, 143), seen(400, 527, -30), "second load did not hold still: it drifted by -30"),
+        (
+            seen(80, 143),
+            seen(400, 527, -30),
+            "second load did not hold still: from its first half to its second it went by -30.0 W",
+        ),
         (seen(80, 143), seen(80, 527), "does this plug feed what the meter measures"),
         (seen(80, 143), seen(90, 527), "does this plug feed"),
         (seen(80, 143), seen(1800, 527), "does this plug feed"),
@@ -204,6 +211,27 @@ class Plug:
             await asyncio.sleep(0.1)  # its pace
 
 
+class Conducted:
+    """Makes the loads, and remembers what it was told."""
+
+    def __init__(self, load: Callable[[], None]) -> None:
+        self.seen: list[tuple[str, Load]] = []
+        self.left_s: list[float] = []
+        self.now_w: list[tuple[float | None, float | None]] = []
+        self._load = load
+
+    async def prepare(self, which: str) -> None:
+        if which == "high":
+            self._load()
+
+    def looked(self, left_s: float, meter_w: float | None, plug_w: float | None) -> None:
+        self.left_s.append(left_s)
+        self.now_w.append((meter_w, plug_w))
+
+    def measured(self, which: str, load: Load) -> None:
+        self.seen.append((which, load))
+
+
 def config(broker: Mosquitto) -> Config:
     return Config(mqtt=Mqtt(port=broker.port), energy=Energy(plug_topic=TOPIC))
 
@@ -215,19 +243,77 @@ async def test_a_plug_on_a_real_broker(broker: Mosquitto) -> None:
         plug = Plug(someone)
         publishing = tasks.create_task(plug.run())
 
-        async def prepare(which: str) -> None:
-            if which == "high":
-                plug.watts = 527.0
-                meter.draw(400.0)
+        def load() -> None:
+            plug.watts = 527.0
+            meter.draw(400.0)
 
+        conduct = Conducted(load)
         low, high, found = await fit_meter(
-            config(broker), "nvml", prepare, seconds=6, settle_s=1.0, meter=meter
+            config(broker), "nvml", conduct, seconds=6, settle_s=1.0, meter=meter
         )
         publishing.cancel()
 
+    assert conduct.seen == [("low", low), ("high", high)]
+    assert conduct.left_s[0] > conduct.left_s[1]
+    meter_w, plug_w = conduct.now_w[-1]
+    assert meter_w == pytest.approx(400, rel=0.05)
+    assert plug_w == pytest.approx(527, rel=0.2)
     assert low.plug_w == pytest.approx(143, rel=0.2)  # a busy machine publishes late
     assert high.meter_w == pytest.approx(400, rel=0.05)
     assert found.gain == pytest.approx(1.2, rel=0.3)
+
+
+async def test_at_a_terminal(broker: Mosquitto, tmp_path: Path) -> None:
+    """It asks, shows how long it takes and what both draw, and Ctrl-C ends it at once."""
+    file = tmp_path / "wattnap.toml"
+    file.write_text(
+        f'[mqtt]\nport = {broker.port}\n[energy]\nmeter = "cpu_time"\nplug_topic = "{TOPIC}"\n'
+    )
+    async with sender(broker.port) as someone, asyncio.TaskGroup() as tasks:
+        publishing = tasks.create_task(Plug(someone).run())
+        seen, status = await asyncio.to_thread(
+            typed,
+            [*WATTNAP, "--config", str(file), "meter", "fit", "--settle", "0"],
+            [("press Enter", "\n"), ("W, plug 1", "\x03")],
+        )
+        publishing.cancel()
+
+    assert "measuring low: 120 s" in seen
+    assert re.search(r"11\d s left, now cpu_time \d+\.\d W, plug 1\d\d\.\d W", seen)
+    assert status == 130
+
+
+def typed(command: list[str], script: list[tuple[str, str]]) -> tuple[str, int]:
+    """At a terminal: what it shows, and its end. Whenever it has shown one, the other is typed."""
+    ours, its = pty.openpty()
+    seen, shown = "", 0
+    command = ["setsid", "--ctty", "--wait", *command]  # else Ctrl-C is a letter like others
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its) as process:
+        os.close(its)
+        # Read until it has closed its side, which is an error here (pty(7)).
+        with contextlib.suppress(OSError):
+            while more := os.read(ours, 4096):
+                seen += more.decode()
+                if script and script[0][0] in seen[shown:]:
+                    shown = len(seen)
+                    os.write(ours, script.pop(0)[1].encode())
+    os.close(ours)
+    return seen, process.returncode
+
+
+async def test_a_broker_that_is_not_there() -> None:
+    """Is said at once: a plug may be silent for minutes, but not its broker."""
+    with pytest.raises(ExceptionGroup) as raised:
+        await fit_meter(
+            Config(mqtt=Mqtt(port=1), energy=Energy(plug_topic=TOPIC)),
+            "nvml",
+            Conducted(lambda: None),
+            seconds=10,
+            settle_s=0,
+            meter=FakeMeter(),
+        )
+
+    assert "no connection to the broker at 127.0.0.1:1" in str(alone_in(raised.value))
 
 
 def test_what_is_printed_can_be_pasted(tmp_path: Path) -> None:
