@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from itertools import count
 from pathlib import Path
 
@@ -26,10 +27,10 @@ max_depth = "light"
 """
 
 
-async def draw(plug: Sender) -> None:
+async def draw(plug: Sender, begun_kwh: float = 6.294) -> None:
     """Until it is cancelled, as a plug that publishes five times a second."""
     for n in count():
-        kwh = 6.294 + n * WATTS * 0.2 / 3.6e6
+        kwh = begun_kwh + n * WATTS * 0.2 / 3.6e6
         says = {"Time": "2026-11-21T16:00:00", "ENERGY": {"Total": round(kwh, 5), "Power": WATTS}}
         await plug.publish(TOPIC, json.dumps(says), qos=0)
         await asyncio.sleep(0.2)  # its pace
@@ -57,3 +58,34 @@ async def test_a_plug_bills(broker: Mosquitto, tmp_path: Path) -> None:
     (idle,) = [row for row in rows if (row["depth"], row["line"]) == ("awake", "idle")]
     assert idle["source"] == "counter"
     assert idle["energy_j"] / idle["seconds"] == pytest.approx(WATTS, rel=0.5)
+
+
+async def test_two_plugs_under_one_topic(broker: Mosquitto, tmp_path: Path) -> None:
+    """Neither is counted; who asks, and the log, are told why; and answers come as ever."""
+    config = tmp_path / "wattnap.toml"
+    text = write_config(tmp_path).read_text()
+    config.write_text(text.partition("[mqtt]")[0] + MORE.format(port=broker.port))
+    async with (
+        sender(broker.port) as plug,
+        sender(broker.port) as other,
+        asyncio.TaskGroup() as tasks,
+    ):
+        drawing = [tasks.create_task(draw(plug)), tasks.create_task(draw(other, 50.0))]
+        with daemon(config, tmp_path / "log"):
+            answer = await asyncio.to_thread(wattnap, "ask", "hello", config=config)
+            told = await asyncio.to_thread(said, config, "two meters")
+        for each in drawing:
+            each.cancel()
+
+    assert answer.returncode == 0, answer.stderr
+    assert f"not measured: plug at {TOPIC}: its counter goes to and fro" in told
+    assert "two meters seem to answer by turns" in (tmp_path / "log").read_text()
+
+
+def said(config: Path, words: str) -> str:
+    """What `wattnap status` says, as soon as these words are in it."""
+    deadline = time.monotonic() + 30
+    while words not in (told := wattnap("status", config=config).stdout):
+        assert time.monotonic() < deadline, told
+        time.sleep(0.2)
+    return told
