@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.text import Text
 
 from appliance.commands.answers import summary
@@ -30,7 +31,8 @@ class Narrator:
 
     def note(self, text: str) -> None:
         self._settle()
-        self._console.print(f"[dim]{INDENT}{escape(text)}[/dim]")
+        # However narrow the terminal: its further lines are indented, too.
+        self._console.print(Padding(Text(text, "dim"), (0, 0, 0, len(INDENT)), expand=False))
 
     def waits(self, text: str) -> None:
         """What is being waited for: a spinner on a terminal, a line elsewhere."""

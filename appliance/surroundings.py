@@ -141,10 +141,7 @@ def _greet(config: Mqtt) -> tuple[str, int, str]:
             config.password_file and str(config.password_file) in str(error)
         ):
             return "", 0, str(error)
-        said = str(error)
-        if isinstance(error.__cause__, OSError) and (error.__cause__.errno or 0) > 0:
-            said = os.strerror(error.__cause__.errno or 0).lower()  # asyncio's own is for programs
-        return said, error.code, ""
+        return str(error), error.code, ""
     return "", 0, ""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -41,6 +42,13 @@ class ConnectionEnded(Exception):
 
 
 Take = Callable[["Connection", Message], None]
+
+
+def _words(error: OSError | UnicodeError) -> str:
+    """For people: asyncio's own for a refused connection name a call and a tuple."""
+    if (type(error) is OSError or isinstance(error, ConnectionError)) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error)
 
 
 @contextlib.asynccontextmanager
@@ -99,7 +107,7 @@ class Connection:
         except TimeoutError:
             raise ConnectionEnded(f"no answer within {terms.connect_timeout_s:g} s") from None
         except (OSError, UnicodeError) as error:  # the latter for a host that can be no name
-            raise ConnectionEnded(str(error)) from error
+            raise ConnectionEnded(_words(error)) from error
 
     async def raise_when_ended(self) -> None:
         """Raises ConnectionEnded, sooner or later."""
