@@ -65,15 +65,17 @@ def draw_savings(path: Path, account: Account, title: str) -> None:
     unit, per = _unit(value for row in rows.values() for value in row.values())
     with picture(path) as figure:
         (axes,) = figure.axes
-        for i, (name, (label, colour)) in enumerate(THREE.items()):
-            days = [_start(day) + (i - 1) / 4 for day in rows]
-            heights = [row[f"{name}_j"] / per for row in rows.values()]
+        known = [name for name in THREE if account.total[f"{name}_j"] is not None]
+        for name, (label, colour) in THREE.items():
             whole_j = account.total[f"{name}_j"]
-            said = "not known" if whole_j is None else f"{_figure(whole_j / per)} {unit}"
-            axes.bar(
-                days, heights, width=0.25, color=colour,
-                label=f"{label}: {said}",
-            )  # fmt: skip
+            if whole_j is None:
+                axes.bar([], [], color=colour, label=f"{label}: not known")
+                continue
+            aside = (known.index(name) - (len(known) - 1) / 2) / 4
+            days = [_start(day) + aside for day in rows]
+            heights = [row[f"{name}_j"] / per for row in rows.values()]
+            said = f"{_figure(whole_j / per)} {unit}"
+            axes.bar(days, heights, width=0.25, color=colour, label=f"{label}: {said}")
         _date_axis(axes, by="day")
         axes.set_ylabel(f"{unit} a day")
         axes.set_title(title)

@@ -32,6 +32,10 @@ THREE = {
     "always_awake": "boost off, awake",
     "ladder": "the ladder",
 }
+UNTIL = {
+    "as_shipped": "`wattnap calibrate` has seen this GPU without the boost switch",
+    "always_awake": "the engine has been awake and idle here for a quarter of a minute",
+}
 
 
 def show(account: Account, by: str, currency: str) -> None:
@@ -124,7 +128,7 @@ def show_savings(account: Account, currency: str) -> None:
     print_table(columns, below=2)
     terminal.say()
     for name in ("as_shipped", "always_awake"):
-        terminal.say(saved(total, name, currency))
+        terminal.tell(saved(total, name, currency))
     explain([total["ladder_trust"]], account.notes)
 
 
@@ -132,7 +136,7 @@ def saved(total: Row, name: str, currency: str) -> str:
     """What the ladder has saved against another column, in a sentence."""
     instead_j, was_j = total[f"{name}_j"], total["ladder_j"]
     if instead_j is None or was_j is None:
-        return f"Against {THREE[name]}: not known, for this machine was not seen so yet."
+        return f"Against {THREE[name]}: not known, until {UNTIL[name]}."
     unit, per = _unit([total], J_PER, f"{name}_j")
     less_j = instead_j - was_j
     words = [f"{abs(less_j) / per:.3g} {unit}"]

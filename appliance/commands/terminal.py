@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 import unicodedata
 from typing import TextIO
 
@@ -41,6 +42,16 @@ def say(line: str = "", *, err: bool = False) -> None:
         encoding = "ascii" if encoding.startswith("utf") else encoding
     line = line.encode(encoding, "replace").decode(encoding)
     click.echo(line, err=err, color=None if coloured() else False)
+
+
+def tell(sentence: str, *, err: bool = False) -> None:
+    """Print it on as many lines as it takes there."""
+    stream = sys.stderr if err else sys.stdout
+    if not stream.isatty():
+        say(sentence, err=err)
+        return
+    for line in textwrap.wrap(sentence, shutil.get_terminal_size().columns):
+        say(line, err=err)
 
 
 def harmless(text: str) -> str:

@@ -18,4 +18,4 @@ def explain(words: Iterable[str | None], notes: Sequence[str] = ()) -> None:
     """On stderr: the notes, and what those of the words mean that need it."""
     found = set(words)
     for line in [*notes, *(meaning for word, meaning in MEANING.items() if word in found)]:
-        terminal.say(line, err=True)
+        terminal.tell(line, err=True)

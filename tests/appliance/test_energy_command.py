@@ -103,7 +103,7 @@ def on_a_terminal(config: Path, *arguments: str, columns: int, **environment: st
     ours, its = pty.openpty()
     seen = b""
     with subprocess.Popen(
-        [*WATTNAP, *arguments], stdout=its, stderr=subprocess.DEVNULL,
+        [*WATTNAP, *arguments], stdout=its, stderr=its,
         env=os.environ | {
             "WATTNAP_CONFIG": str(config), "TZ": BERLIN, "COLUMNS": str(columns), "TERM": "xterm",
             "LC_ALL": "C.UTF-8",
@@ -139,7 +139,9 @@ def test_on_a_narrow_terminal(config: Path, name: str) -> None:
         lines = on_a_terminal(config, *SHOWN[name], columns=columns, NO_COLOR="1").splitlines()
         table = lines[2 : lines.index("", 2)] if "" in lines[2:] else lines[2:]
 
-        assert max(map(len, table)) <= columns
+        below = lines[2 + len(table) :]
+        sentences = [line for line in below if not line.startswith("░")]  # the legend's signs
+        assert max(map(len, [*table, *sentences])) <= columns
         assert "total" in "".join(table)
 
 
