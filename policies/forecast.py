@@ -41,7 +41,7 @@ STARTS = (0, 1, 2, 42, 82, 94, 129)  # of each one's part of `counts`, but the s
 
 # Tried on many kinds of traces, real and made up (docs/measurements, policies): results
 # hardly change within a factor of two of each.
-TRUST_BACK = 0.01  # of all trust, after each gap
+TRUST_BACK = 0.03  # of all trust, after each gap
 SHAPE_BACK = 0.002
 LATEST_FADE = 0.95  # what the latest still count for, after each gap
 DOUBT = 6.0  # gaps' worth of the shapes in what all and the latest foretell

@@ -14,9 +14,12 @@ data in online optimization (2014).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
+from operator import mul
 from typing import NamedTuple, Self
 
 from policies.envelope import envelope
@@ -94,32 +97,42 @@ def _choices(policy: Learned, ladder: Ladder, now: Now) -> list[tuple[Account, f
     _, *edges = envelope(ladder, now.lambda_w).steps
     if not edges:
         return []
-    likely = policy.forecast.expect(now, FARTHEST * edges[-1].after_s)
+    ended = _Ended(policy.forecast.expect(now, FARTHEST * edges[-1].after_s))
     known = {account.depth: account for account in policy.accounts}
     found = []
     for depth, after_s in ((step.depth, step.after_s) for step in edges):
         account = known.get(depth, Account(depth))
-        found.append((account, after_s, choose(likely, after_s, account.credit)))
+        found.append((account, after_s, _choose(ended, after_s, account.credit)))
     return found
 
 
-def choose(likely: Sequence[float], break_even_s: float, credit: float) -> Choice:
-    """When to take an edge, by the probability of each span of idle time.
+class _Ended:
+    """Before each edge of a span: the share of all gaps that has ended, and their seconds."""
+
+    def __init__(self, likely: Sequence[float]) -> None:
+        self.shares = list(accumulate(likely, initial=0.0))
+        self.seconds = list(accumulate(map(mul, likely, MIDDLES_S), initial=0.0))
+
+
+def _choose(gaps: _Ended, break_even_s: float, credit: float) -> Choice:
+    """When to take an edge, by how long idle periods are expected to be.
 
     At the break-even time, unless another is expected to save enough; and the smaller the
     credit, the more counts what it may lose against that.
     """
     if break_even_s <= 0.0:
         return Choice(0.0, 0.0)
-    fixed, inside, inside_s = _at_break_even(likely, break_even_s)
+    at = min(bisect_right(MIDDLES_S, break_even_s), len(gaps.shares) - 1)
+    inside, inside_s = gaps.shares[at], gaps.seconds[at]
+    fixed = inside_s + (1.0 - inside) * 2.0 * break_even_s
     free = credit > 0.0
     caution = CAUTION / credit if free else 0.0
     margin = min(MOST_MARGIN, MARGIN / credit**3) if free else MOST_MARGIN
     own_s, own = break_even_s, fixed - margin * break_even_s
     forecast_s, least = break_even_s, fixed
-    ended, ended_s = 0.0, 0.0  # of all gaps: the share that ends before, and their seconds
-    for edge_s, middle_s, share in zip(EDGES_S, MIDDLES_S, likely, strict=False):
-        if edge_s > FARTHEST * break_even_s:
+    farthest_s = FARTHEST * break_even_s
+    for edge_s, ended, ended_s in zip(EDGES_S, gaps.shares, gaps.seconds, strict=False):
+        if edge_s > farthest_s:
             break
         cost = ended_s + (1.0 - ended) * (edge_s + break_even_s)
         if cost < least:
@@ -132,20 +145,7 @@ def choose(likely: Sequence[float], break_even_s: float, credit: float) -> Choic
             cost += caution * loss
         if cost < own:
             own_s, own = edge_s, cost
-        ended += share
-        ended_s += share * middle_s
     return Choice(own_s if free else break_even_s, forecast_s)
-
-
-def _at_break_even(likely: Sequence[float], break_even_s: float) -> tuple[float, float, float]:
-    """What resting then is expected to cost; the share of gaps that end before, their seconds."""
-    ended, ended_s = 0.0, 0.0
-    for middle_s, share in zip(MIDDLES_S, likely, strict=False):
-        if middle_s > break_even_s:
-            break
-        ended += share
-        ended_s += share * middle_s
-    return ended_s + (1.0 - ended) * 2.0 * break_even_s, ended, ended_s
 
 
 def _booked(account: Account, break_even_s: float, choice: Choice, idle_s: float) -> Account:

@@ -42,7 +42,8 @@ class Priced:
 
     def observe(self, gap: Gap) -> Self:
         ladder, now = self._seen(gap.ladder, gap.now)
-        return replace(self, policy=self.policy.observe(replace(gap, ladder=ladder, now=now)))
+        seen = Gap(gap.idle_s, gap.depth, ladder, now)
+        return type(self)(self.policy.observe(seen), self.prices)
 
     def plan(self, ladder: Ladder, now: Now) -> Timetable:
         return self.policy.plan(*self._seen(ladder, now))
