@@ -57,5 +57,6 @@ def _read_pid(fd: int) -> int | None:
 def _unusable(folder: Path, error: OSError) -> StorageFailed:
     why = error.strerror or str(error)
     return StorageFailed(
-        f"state_dir: {folder}: {why}; see to the disk, and to the folder's owner and mode"
+        f"state_dir: {folder}: {why}; see to the disk, and to the folder's owner and mode,"
+        " or name another state_dir in the configuration"
     )

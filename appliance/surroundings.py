@@ -29,6 +29,8 @@ PROPERTIES = "LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus
 HERE = Path("/")
 LIMIT_S = 1.0
 """For each of them to answer."""
+START_PRECISION_S = 2.0
+"""Of a process's start: the kernel counts it from a boot time in whole seconds."""
 MOSQUITTO = "etc/mosquitto"
 WANTED = {"persistence": "true", "autosave_on_changes": "true", "max_queued_messages": ""}
 """Of Mosquitto's settings (docs/mqtt.md). Empty: it is to be set, to whatever."""
@@ -111,7 +113,8 @@ def _status(path: Path) -> Mapping[str, Any] | None:  # JSON
 def _changed(unit: Mapping[str, str] | None, root: Path) -> bool:
     try:
         started_s = psutil.Process(int((unit or {}).get("MainPID") or -1)).create_time()
-        return (root / DEFAULT_PATH.relative_to("/")).stat().st_mtime > started_s
+        written_s = (root / DEFAULT_PATH.relative_to("/")).stat().st_mtime
+        return written_s > started_s + START_PRECISION_S
     except (OSError, ValueError, psutil.Error):
         return False
 
@@ -137,10 +140,9 @@ def _greet(config: Mqtt) -> tuple[str, int, str]:
     try:
         asyncio.run(greet())
     except ConnectionEnded as error:
-        if isinstance(error.__cause__, PermissionError | FileNotFoundError) and (
-            config.password_file and str(config.password_file) in str(error)
-        ):
-            return "", 0, str(error)
+        if str(error).startswith("mqtt.password_file") and isinstance(error.__cause__, OSError):
+            why = os.strerror(error.__cause__.errno or 0).lower()
+            return "", 0, f"{config.password_file}: {why}"
         return str(error), error.code, ""
     return "", 0, ""
 

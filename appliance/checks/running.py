@@ -169,7 +169,7 @@ def _broker(facts: Facts) -> Finding:
         )
     return Finding(
         what="broker",
-        says=f"{place} does not take us: {around.broker}. No prompts over MQTT until it does",
+        says=f"{place}: {around.broker}. No prompts over MQTT until it takes us",
         severity=Severity.WARNING,
         fix=fix,
     )

@@ -1,9 +1,10 @@
-"""ledger export: whole tables of the log as CSV or JSON lines, for other programs."""
+"""ledger export, ledger backup: the log for other programs, and all of it as a file."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -26,7 +27,8 @@ def ledger() -> None:
     """Take the log elsewhere.
 
     It is a SQLite file; every SQLite tool can read it, also while the daemon
-    writes. `wattnap ledger export` is for all others.
+    writes. `wattnap ledger export` is for all others, `wattnap ledger backup` for
+    the day on which it is gone.
 
     \b
     wattnap ledger export --help
@@ -86,6 +88,40 @@ def export(
             count += len(rows)
     if output is not None and sys.stderr.isatty():
         terminal.say(f"{count} rows are in {output}", err=True)
+
+
+@ledger.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@with_config
+def backup(config: Config, file: Path) -> None:
+    """Copy the whole database to FILE, also while the daemon writes.
+
+    With prompts and answers, waiting ones included, so FILE is for you alone. It
+    has its name once it is whole, and no other file is overwritten. How to put it
+    back: docs/operations.md.
+
+    \b
+    sudo wattnap ledger backup /srv/backup/wattnap-$(date +%F).db
+
+    Exit codes: 0 fine · 66 FILE cannot be written · 69 there is no database.
+    """
+    from appliance.reading import copy
+
+    part = file.with_name(f"{file.name}.part")
+    try:
+        if file.exists():
+            raise FileExistsError(errno.EEXIST, "it is there already")
+        part.open("wb").close()  # tells in plain words whether it can be written at all
+        os.umask(0o077)
+        copy(config.database, part)
+        part.rename(file)
+    except OSError as error:
+        raise click.FileError(str(file), error.strerror) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    if sys.stderr.isatty():
+        terminal.say(f"{file}: {file.stat().st_size} bytes", err=True)
 
 
 COMMANDS = (ledger,)

@@ -155,3 +155,27 @@ def test_a_reader_of_the_file_is_no_writer(config: Path) -> None:
 
     assert checked == "ok"
     assert path.read_bytes() == before
+
+
+def test_backup(config: Path, tmp_path: Path) -> None:
+    """All of it, for its owner alone, and a database of its own; nothing is overwritten."""
+    file = tmp_path / "copies" / "backup.db"
+    nowhere = wattnap("ledger", "backup", str(file), config=config)
+    file.parent.mkdir()
+    made = wattnap("ledger", "backup", str(file), config=config)
+    again = wattnap("ledger", "backup", str(file), config=config)
+
+    assert nowhere.returncode == again.returncode == os.EX_NOINPUT
+    assert "No such file or directory" in nowhere.stderr
+    assert "already" in again.stderr
+    assert made.returncode == 0, made.stderr
+    assert [path.name for path in file.parent.iterdir()] == ["backup.db"]
+    assert file.stat().st_mode & 0o777 == 0o600
+    with opened(tmp_path / "wattnap.db") as here, opened(file) as there:
+        tables = [
+            name for (name,) in here.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        ]
+        for table in tables:
+            count = f"SELECT count(*) FROM {table}"
+            assert here.execute(count).fetchone() == there.execute(count).fetchone()
+        assert "ledger_request" in tables

@@ -99,7 +99,7 @@ async def test_a_disk_that_becomes_full_and_is_cleared(
 
     assert took_s < 12
     assert again["event"] == "queued"
-    assert "stored after all" in made.tail("daemon.log")
+    assert "stored after all" in made.tail("daemon.log", lines=1000)
     await until(lambda: not unfinished(made))
     assert attempts(made) == dict.fromkeys([*accepted, "again"], 1)
     assert runs(made) == Counter(dict.fromkeys([*accepted, "again"], 1))
