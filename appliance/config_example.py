@@ -22,6 +22,10 @@ from appliance.config import Config
 from appliance.section import Section
 
 UNITS = {
+    "_w_per_gib": "watts per GiB",
+    "_g_per_kwh": "grams per kWh",
+    "_tokens": "tokens",
+    "_len": "tokens",
     "_s": "seconds",
     "_ms": "milliseconds",
     "_w": "watts",
@@ -42,6 +46,17 @@ One TOML file: `/etc/wattnap/wattnap.toml`, or what `--config` or `WATTNAP_CONFI
 An empty file is valid. An unknown key is an error, because it is a typo. A change needs a
 restart; what was accepted is kept. `wattnap config --example` prints a file with all of this,
 `wattnap config --check FILE` tells what is wrong with one.
+
+Most owners set `engine.model` (or `wattnap model use`), `power.idle_timeout_s`, `tariff.per_kwh`, and `mqtt.host` if the broker
+is elsewhere:
+
+```toml
+[power]
+idle_timeout_s = 600       # rest after ten minutes without a prompt
+
+[tariff]
+per_kwh = 0.30
+```
 
 This page is generated: `python -m appliance.config_example > docs/config.md`.
 """
@@ -107,7 +122,8 @@ def example() -> str:
 
 def _lines(section: type[Section]) -> Iterator[str]:
     for key in keys(section):
-        limits = f" ({key.limits})" if key.limits else ""
+        told = "; ".join(filter(None, (key.limits, days(key))))
+        limits = f" ({told})" if told else ""
         yield f"# {key.meaning}{limits}\n{key.name} = {toml_value(key.default)}\n"
 
 
@@ -124,7 +140,18 @@ def _table(section: type[Section]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for key in keys(section):
         limits, meaning = (text.replace("|", "\\|") for text in (key.limits, key.meaning))
-        yield f"| `{key.name}` | `{toml_value(key.default)}` | {limits} | {meaning} |"
+        default = f"`{toml_value(key.default)}`" + (f", {days(key)}" if days(key) else "")
+        yield f"| `{key.name}` | {default} | {limits} | {meaning} |"
+
+
+def days(key: Key) -> str:
+    """What a long default comes to; "" if it is not one."""
+    if not key.name.endswith("_s") or not isinstance(key.default, (int, float)):
+        return ""
+    number, rest = divmod(key.default, 86400)
+    if not number or rest:
+        return ""
+    return "1 day" if number == 1 else f"{number:.0f} days"
 
 
 def _default(field: types.Field) -> Any:  # what TOML can hold
@@ -134,21 +161,32 @@ def _default(field: types.Field) -> Any:  # what TOML can hold
 
 
 def _limits(name: str, kind: types.Type) -> str:
-    if isinstance(kind, types.LiteralType):
-        return ", ".join(toml_value(value) for value in kind.values)
-    if isinstance(kind, types.UnionType):
-        return ", or ".join(filter(None, (_limits(name, option) for option in kind.types)))
     unit = next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
+    return ", ".join(word for word in (unit, _span(kind)) if word)
+
+
+def _span(kind: types.Type) -> str:
+    """What may be written there."""
     match kind:
+        case types.LiteralType(values=values):
+            span = ", ".join(toml_value(value) for value in values)
+        case types.UnionType(types=options):
+            span = ", or ".join(_span(option) for option in options)
         case types.IntType(ge=low, le=high) | types.FloatType(ge=low, le=high, gt=None):
-            span = "" if low is None else f"{low} to {high}" if high else f"{low} or more"
+            span = "number" if low is None else f"{low} to {high}" if high else f"{low} or more"
         case types.FloatType(gt=low):
             span = f"more than {low}"
         case types.BoolType():
             span = "true or false"
+        case types.VarTupleType(item_type=types.IntType()):
+            span = "list of numbers"
+        case types.VarTupleType(item_type=item):
+            span = f"list of {_span(item)}"
+        case types.DictType():
+            span = "table"
         case _:
-            span = ""
-    return ", ".join(word for word in (unit, span) if word)
+            span = "text"
+    return span
 
 
 def toml_value(value: Any) -> str:  # what TOML can hold
