@@ -47,8 +47,8 @@ An empty file is valid. An unknown key is an error, because it is a typo. A chan
 restart; what was accepted is kept. `wattnap config --example` prints a file with all of this,
 `wattnap config --check FILE` tells what is wrong with one.
 
-Most owners set `engine.model` (or `wattnap model use`), `power.idle_timeout_s`, `tariff.per_kwh`, and `mqtt.host` if the broker
-is elsewhere:
+Most owners set `engine.model` (or `wattnap model use`), `power.idle_timeout_s`,
+`tariff.per_kwh`, and `mqtt.host` if the broker is elsewhere:
 
 ```toml
 [power]
