@@ -106,12 +106,11 @@ point() { # point LINK NAME: in one step, so that there is no moment without
 install_appliance() {
     bring_python
     find_python
-    case $(readlink -f "$python") in
-    /home/* | /root/*) fail 69 "$python is in a home, where services may not look" \
-        'Name another one: WATTNAP_PYTHON=/usr/bin/python3.11 ./install.sh ...' ;;
-    esac
+    refuse_home "$python" 'Name another one: WATTNAP_PYTHON=/usr/bin/python3.11 ./install.sh ...'
     prepare_configuration
     choose_version
+    [ -z "${WATTNAP_ENGINE_PYTHON:-}" ] || refuse_home "$engine_python" \
+        'Make its environment elsewhere, of a Python elsewhere: /usr/bin/python3 -m venv /opt/vllm'
     build_daemon
     build_engine
     "$daemon/bin/wattnap" config --check "$configuration" >/dev/null ||
@@ -124,6 +123,14 @@ install_appliance() {
         first_install
     fi
     prune
+}
+
+refuse_home() { # refuse_home PYTHON REMEDY
+    for place in "$1" "$(readlink -f "$1")"; do
+        case $place in
+        /home/* | /root/*) fail 69 "$place is in a home, where services may not look" "$2" ;;
+        esac
+    done
 }
 
 nothing_changed='Nothing that runs was changed.'

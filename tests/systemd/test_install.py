@@ -212,6 +212,17 @@ def test_a_broker_elsewhere(make_machine: MakeMachine) -> None:
     assert "\nIPAddressAllow=any\n" in machine.systemctl("cat", UNIT)
 
 
+def test_an_engine_in_a_home(make_machine: MakeMachine) -> None:
+    """The service would not see it: refused, while root still can; what runs, runs on."""
+    python = "/home/ann/vllm/bin/python"
+    machine = make_machine(files={python: f'#!/bin/sh\nexec {ENGINE}/bin/python "$@"\n'})
+    machine.box.run(f"chmod +x {python}")
+    refused = install_sh(machine, f"upgrade --engine-python {python}", os.EX_UNAVAILABLE)
+
+    assert "is in a home" in refused
+    assert machine.box.run("wattnap ask hello") == "hello\n"
+
+
 def test_uninstall() -> None:
     """Of an installation from nothing, nothing is left; without --purge, what is the user's."""
     with Box(dependencies()) as box:
