@@ -44,6 +44,7 @@ def _config(facts: Facts) -> Finding:
         what="configuration",
         says=facts.config_failure,
         severity=Severity.TROUBLE,
+        fix=("wattnap config --check FILE    # until it is fine; then restart the daemon",),
         exit_status=os.EX_CONFIG,
     )
 

@@ -48,9 +48,10 @@ def _service(facts: Facts) -> Finding | None:
             fix=(JOURNAL, "sudo systemctl restart wattnap"),
         )
     if state == "inactive":
+        starts = "; a prompt at the socket starts it, one over MQTT does not"
         return Finding(
             what="service",
-            says="stopped; a prompt at the socket starts it, one over MQTT does not",
+            says="stopped" + (starts if facts.socket != "absent" else ""),
             severity=Severity.WARNING,
             fix=("sudo systemctl start wattnap",),
         )

@@ -89,6 +89,28 @@ def test_fields_in_the_journal(shared_machine: Machine) -> None:
     assert "spare key" not in shared_machine.box.enter(*journal).stdout
 
 
+def test_doctor_as_installed(make_machine: MakeMachine) -> None:
+    """Root and members are told how the service is; whoever looks at a stopped one lets it be."""
+    machine = make_machine()
+
+    def severities(user: str) -> dict[str, str]:
+        said = machine.box.tries("wattnap doctor --json", user=user)
+        assert said.returncode == 1, said  # Mosquitto has Debian's settings here
+        return {each["what"]: each["severity"] for each in json.loads(said.stdout)["findings"]}
+
+    for user in ("root", "member"):
+        found = severities(user)
+        running = ("service", "engine", "broker", "socket", "configuration", "vLLM")
+
+        assert [found[what] for what in running] == ["fine"] * 6, user
+        assert found["mosquitto"] == "warning"
+
+    machine.systemctl("stop", UNIT)
+
+    assert severities("root")["service"] == "warning"
+    assert machine.show("ActiveState") == "inactive"
+
+
 def test_who_may_use_the_socket(shared_machine: Machine) -> None:
     """Members of group wattnap may; others are told why not."""
     assert shared_machine.status()["engine"] == "main"
