@@ -46,8 +46,12 @@ class Http(Section, frozen=True):
         for origin in self.origins:
             if origin != "*" and not ORIGIN.fullmatch(origin):
                 raise ValueError(f"http.origins: {origin!r} is none; write https://NAME[:PORT]")
-        address = self.address
-        if address and not (address.loopback or self.api_keys_file or self.without_keys):
+        if self.address:
+            self.check(self.address)
+
+    def check(self, address: Address) -> None:
+        """Raises ValueError if others than this machine could ask there, without a key."""
+        if not (address.loopback or self.api_keys_file or self.without_keys):
             raise ValueError(
                 f"http.listen: {address} is open to others than this machine; name a file of keys"
                 " in http.api_keys_file, or set http.without_keys = true"

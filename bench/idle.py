@@ -8,27 +8,36 @@ Prints one line of JSON.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
 
 from appliance.socket_client import Daemon
 from bench.rig import machine, report, rig
+from tests.brokers import free_port
 
 SETTLE_S = 5.0
+CLIENTS = 10
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument(
+        "--http", action="store_true", help="with its HTTP door, used and kept open"
+    )
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="idle"))
-    with rig(folder, idle_timeout_s=1.0, keep_alive_s=60) as made:
+    http = f"127.0.0.1:{free_port()}" if options.http else ""
+    with rig(folder, idle_timeout_s=1.0, keep_alive_s=60, http=http) as made:
         made.start_daemon()
         with Daemon(made.socket) as daemon:  # every path has been used once
             list(daemon.call("ask", request="hello there"))
+        kept = [asked(http) for _ in range(CLIENTS)] if http else []
         time.sleep(SETTLE_S)
         assert made.daemon is not None
         process = psutil.Process(made.daemon.pid)
@@ -50,8 +59,22 @@ def main() -> None:
             "threads": process.num_threads(),
             "descriptors": process.num_fds(),
         }
+        for connection in kept:
+            connection.close()
         made.stop_daemon()
-    report({"bench": "idle", "machine": machine()} | result)
+    report({"bench": "idle", "http": options.http, "machine": machine()} | result)
+
+
+def asked(http: str) -> HTTPConnection:
+    """Somebody who has been answered over HTTP, and stays connected."""
+    connection = HTTPConnection(http)
+    for stream in (False, True):
+        message = {"role": "user", "content": "hello there"}
+        body = {"model": "main", "messages": [message], "stream": stream}
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        assert b"hello" in connection.getresponse().read()
+    return connection
 
 
 def switches_of_all_threads(pid: int) -> int:

@@ -3,9 +3,10 @@
     python -m bench.live
 
 Both sides in one run, in turns: straight to the engine's socket, and through
-the daemon's socket door with accounting on. The engine is a pretender: paced for
-the throughput, with all the streams at once; as fast as it can for the latency,
-over a connection that is kept, as the engine's is. Prints one line of JSON.
+the daemon's socket door or its HTTP door (`--door http`), with accounting on. The
+engine is a pretender: paced for the throughput, with all the streams at once; as fast
+as it can for the latency, over a connection that is kept, as the engine's is. Prints
+one line of JSON.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,13 @@ import aiohttp
 import uvloop
 
 from bench.rig import Rig, machine, report, rig
+from tests.brokers import free_port
 
 Ask = Callable[[str], Awaitable[int]]
 
 
-async def straight(session: aiohttp.ClientSession, prompt: str) -> int:
-    """Tokens that the engine streamed for one prompt."""
+async def straight(session: aiohttp.ClientSession, base: str, prompt: str) -> int:
+    """Tokens that OpenAI's API at `base` streamed for one prompt."""
     body = {
         "model": "main",
         "messages": [{"role": "user", "content": prompt}],
@@ -38,7 +41,7 @@ async def straight(session: aiohttp.ClientSession, prompt: str) -> int:
         "stream_options": {"include_usage": True},
     }
     last = b""
-    async with session.post("http://engine/v1/chat/completions", json=body) as reply:
+    async with session.post(f"{base}/v1/chat/completions", json=body) as reply:
         async for chunk in reply.content.iter_any():
             last = last[-2000:] + chunk
     (usage,) = (e for e in last.split(b"\n\n") if b'"choices": []' in e)
@@ -98,8 +101,15 @@ async def both_sides(made: Rig) -> AsyncIterator[dict[str, Ask]]:
     through = Through(made)
     await through.ask("wake up")
     engine = aiohttp.UnixConnector(str(made.run / "main" / "engine" / "vllm.sock"), limit=0)
-    async with aiohttp.ClientSession(connector=engine) as session:
-        yield {"straight": lambda prompt: straight(session, prompt), "through": through.ask}
+    async with (
+        aiohttp.ClientSession(connector=engine) as session,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client,
+    ):
+        sides: dict[str, Ask] = {"straight": partial(straight, session, "http://engine")}
+        sides["through"] = through.ask
+        if made.http:
+            sides["through"] = partial(straight, client, f"http://{made.http}")
+        yield sides
     through.close()
 
 
@@ -135,7 +145,8 @@ def measured(
     *switches: str,
 ) -> dict[str, Any]:
     """What `work` finds in an installation of its own."""
-    with rig(Path(tempfile.mkdtemp(prefix="live")), switches=switches) as made:
+    http = f"127.0.0.1:{free_port()}" if options.door == "http" else ""
+    with rig(Path(tempfile.mkdtemp(prefix="live")), switches=switches, http=http) as made:
         made.start_daemon()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             result = runner.run(work(made, options))
@@ -145,13 +156,18 @@ def measured(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--door", choices=("socket", "http"), default="socket")
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--pace", type=float, default=312 / 64, help="tokens per second and stream")
     parser.add_argument("--tokens", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=200)
     options = parser.parse_args()
-    result = {"streams": options.streams, "paced_at_tokens_per_s": options.pace}
+    result = {
+        "door": options.door,
+        "streams": options.streams,
+        "paced_at_tokens_per_s": options.pace,
+    }
     result |= measured(throughputs, options, "--tokens-per-s", str(options.pace))
     result |= measured(latencies, options)
     report({"bench": "live", "machine": machine()} | result)

@@ -55,6 +55,8 @@ bake = false
 max_waiting = 1000000
 [energy]
 meter = "{meter}"
+[http]
+listen = "{http}"
 """
 
 
@@ -63,6 +65,7 @@ class Rig:
     """folder         everything is in here
     switches       of the pretended engine
     engine_python  of a real vLLM; then `model` is what it serves
+    http           where its HTTP door listens; "": nowhere
     """
 
     folder: Path
@@ -73,6 +76,7 @@ class Rig:
     switches: tuple[str, ...] = ()
     engine_python: str = ""
     model: str = "fake"
+    http: str = ""
     meter: str = "cpu_time"
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     daemon: subprocess.Popen[bytes] | None = None
@@ -96,6 +100,7 @@ class Rig:
                 python=self.engine_python or sys.executable,
                 model=self.model,
                 meter=self.meter,
+                http=self.http,
                 max_running=self.max_running,
                 stall_timeout_s=self.stall_timeout_s,
                 keep_alive_s=self.keep_alive_s,

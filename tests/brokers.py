@@ -26,6 +26,13 @@ user {user}
 """
 
 
+def free_port() -> int:
+    """Of this machine; nobody listens there now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Mosquitto:
     """A child of the test on a free port, with a persistent store in `folder`.
 
@@ -34,9 +41,7 @@ class Mosquitto:
 
     def __init__(self, program: str, folder: Path, more: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._program, self._folder = program, folder
         self._conf = folder / "mosquitto.conf"
         # Started as root, it would become a user who may not write here.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -22,15 +23,16 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 
 from appliance.clock import Clock
-from appliance.config_http import Http
+from appliance.config_http import Address, Http
 from appliance.desk import Desk
 from appliance.doors.http_asking import Asking
+from appliance.doors.http_events import SILENT_S
 from appliance.doors.http_gate import Gate
 from appliance.doors.http_paths import Paths
 from appliance.doors.http_problem import Problem, told
 from appliance.doors.tcp_listener import listening
 from appliance.doors.unix_listener import find_inherited
-from appliance.errors import Interrupted
+from appliance.errors import ConfigError, Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ MAX_CONNECTIONS = 500
 STALLED_S = 30.0
 KEEP_ALIVE_S = 75.0
 """An idle connection is kept so long; browsers and proxies keep theirs for less."""
+LINGER_S = 2.0
+"""What a client goes on sending is read for so long, so that it sees why it was refused."""
 STOP_S = 1.0
 
 FULL = (
@@ -50,7 +54,7 @@ class HttpDoor:
     """Serves clients for as long as `run` runs.
 
     A client that has not taken what was sent for `stalled_s`, or has not sent what it
-    began, is dropped.
+    began, is dropped. One that streams hears something every `silent_s`.
 
     Raises ConfigError for keys that cannot be used.
     """
@@ -63,10 +67,14 @@ class HttpDoor:
         clock: Clock,
         max_request_bytes: int,
         stalled_s: float = STALLED_S,
+        silent_s: float = SILENT_S,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._config, self._desk, self._clock = config, desk, clock
         self._gate = Gate(config)
-        self._max_request_bytes, self._stalled_s = max_request_bytes, stalled_s
+        self._max_request_bytes = max_request_bytes
+        self._stalled_s, self._silent_s = stalled_s, silent_s
+        self._max_connections = max_connections
         self._paths: Paths
         self._open = 0
         self._serving: set[asyncio.Task[Any]] = set()
@@ -82,12 +90,15 @@ class HttpDoor:
             if listener is None:
                 assert self._config.address is not None
                 listener = stack.enter_context(listening(self._config.address))
+            elif listener.family != socket.AF_UNIX:
+                check(self._config, Address(*listener.getsockname()[:2]))
             async with asyncio.TaskGroup() as beside:
                 asking = Asking(
                     self._desk,
                     self._clock,
                     max_request_bytes=self._max_request_bytes,
                     stalled_s=self._stalled_s,
+                    silent_s=self._silent_s,
                     spawn=beside.create_task,
                 )
                 self._paths = Paths(
@@ -111,7 +122,7 @@ class HttpDoor:
     def enter(self) -> bool:
         """One more connection. False: there are too many."""
         self._open += 1
-        return self._open <= MAX_CONNECTIONS
+        return self._open <= self._max_connections
 
     def leave(self) -> None:
         self._open -= 1
@@ -143,6 +154,14 @@ class HttpDoor:
             self._serving.discard(task)
 
 
+def check(config: Http, address: Address) -> None:
+    """Raises ConfigError if systemd has opened the door wider than the configuration allows."""
+    try:
+        config.check(address)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 class Connection(RequestHandler):
     """One client's. Watches that it reads what it is sent."""
 
@@ -158,6 +177,7 @@ class Connection(RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # it may be None
             logger=log,
             auto_decompress=False,
+            lingering_time=LINGER_S,
         )
         self._door = door
         self._counted = False

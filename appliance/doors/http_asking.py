@@ -54,10 +54,12 @@ class Asking:
         *,
         max_request_bytes: int,
         stalled_s: float,
+        silent_s: float,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._desk, self._clock, self._spawn = desk, clock, spawn
-        self._max_request_bytes, self._stalled_s = max_request_bytes, stalled_s
+        self._max_request_bytes = max_request_bytes
+        self._stalled_s, self._silent_s = stalled_s, silent_s
 
     async def ask(
         self, http: BaseRequest, path: str, client: str, headers: Mapping[str, str]
@@ -103,7 +105,7 @@ class Asking:
     async def _stream(
         self, http: BaseRequest, request: Request, usage: bool, headers: Mapping[str, str]
     ) -> StreamResponse:
-        stream = events.Stream(http, headers, self._spawn)
+        stream = events.Stream(http, headers, self._spawn, self._silent_s)
         try:
             async with self._desk.call(request) as news:
                 async for notice in news:

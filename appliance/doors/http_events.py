@@ -8,6 +8,7 @@ until the request has its outcome.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -72,6 +73,7 @@ class Stream:
         request: BaseRequest,
         headers: Mapping[str, str],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        silent_s: float,
     ) -> None:
         """`spawn` has a coroutine run beside."""
         self.note = "waiting"
@@ -81,7 +83,8 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._opening = asyncio.Lock()
         self._sent_s = self._loop.time()
-        self._timer = self._loop.call_later(SILENT_S, self._look)
+        self._silent_s = silent_s
+        self._timer = self._loop.call_later(silent_s, self._look)
 
     async def send(self, data: bytes) -> None:
         """Return when the client has taken it, but for a little. Raises ConnectionError."""
@@ -109,13 +112,13 @@ class Stream:
 
     def _look(self) -> None:
         silent_s = self._loop.time() - self._sent_s
-        if silent_s >= SILENT_S:
+        if silent_s >= self._silent_s:
             self._spawn(self._break_silence())
             silent_s = 0.0
-        self._timer = self._loop.call_later(SILENT_S - silent_s, self._look)
+        self._timer = self._loop.call_later(self._silent_s - silent_s, self._look)
 
     async def _break_silence(self) -> None:
-        try:
+        if self._timer.cancelled():
+            return  # it has ended meanwhile
+        with contextlib.suppress(ConnectionError):  # whoever serves it is told, too
             await self.send(comment(self.note))
-        except ConnectionError:  # it is gone: whoever serves it is told, too
-            self.close()

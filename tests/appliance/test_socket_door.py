@@ -468,7 +468,7 @@ async def test_a_mistake_of_ours_ends_one_connection(
     """The others go on, and so does the door."""
     async with serving(path, desk), connected(path) as other:
         async with connected(path) as client:
-            desk.fail_next = RuntimeError("a mistake")  # type: ignore[assignment]
+            desk.fail_next = RuntimeError("a mistake")
             await client.send({"op": "ask", "request": "hi"})
             assert await client.ended()
         await other.send({"op": "ask", "request": "hi"})

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import drivers.fake
 from appliance.desk import Answer, Calibrate, Delivery, Outgoing, Receipt, Told
 from appliance.errors import ApplianceError, BadRequest, Conflict
 from appliance.notices import (
@@ -19,9 +20,11 @@ from appliance.notices import (
     OutboxReady,
     Part,
     Progress,
+    Verbatim,
 )
 from appliance.request import Request
 from appliance.totals import Totals
+from drivers.fake import prompt_of
 
 Key = tuple[str, str, str]
 
@@ -39,12 +42,17 @@ class FakeDesk:
         self.held = False
         self.gate = asyncio.Event()
         self.gate.set()
-        self.fail_next: ApplianceError | None = None
+        self.fail_next: Exception | None = None
+        self.fail_find: ApplianceError | None = None
+        self.break_off: ApplianceError | None = None
+        """Of live calls, after their first word."""
         self.accepted: list[tuple[Request, bytes | None, Delivery | None]] = []
         self.refusals: list[tuple[str, str, str | None, ApplianceError]] = []
         self.calls: list[Request] = []
         self.ended_calls: asyncio.Queue[str] = asyncio.Queue()
         """Ids of live calls that were left, answered or not."""
+        self.heard: asyncio.Queue[str] = asyncio.Queue()
+        """ "accept", "find", "call", as they come."""
         self.cancelled: list[Key] = []
         self.wakes: list[float] = []
         self.rests: list[str | None] = []
@@ -71,6 +79,7 @@ class FakeDesk:
     ) -> Receipt:
         self._maybe_fail()
         await asyncio.sleep(0)  # the commit
+        self.heard.put_nowait("accept")
         key = (request.door, request.client, request.id or self._make_id())
         earlier = self._requests.get(key)
         if earlier is not None:
@@ -112,7 +121,10 @@ class FakeDesk:
             self.notices.tell(OutboxReady(door))
 
     async def find(self, door: str, client: str, id: str) -> Receipt | None:
+        self.heard.put_nowait("find")
         await asyncio.sleep(0)
+        if self.fail_find is not None:
+            raise self.fail_find
         return self._receipts.get((door, client, id))
 
     def call(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Told]]:
@@ -122,6 +134,7 @@ class FakeDesk:
     async def _call(self, request: Request) -> AsyncIterator[AsyncIterator[Told]]:
         self._maybe_fail()
         self.calls.append(request)
+        self.heard.put_nowait("call")
         name = request.id or self._make_id()
         try:
             yield self._serve(request, name)
@@ -133,9 +146,12 @@ class FakeDesk:
         yield Progress(**about, state="waking", expected_s=20.0)
         await self.gate.wait()
         yield Progress(**about, state="running")
-        for index, word in enumerate(_words(request)):
+        parts = _events(request) if request.verbatim else _parts(request, about)
+        for part in parts if request.stream or not request.verbatim else ():
             await self.gate.wait()
-            yield Part(**about, index=index, text=word)
+            yield part
+            if self.break_off is not None:
+                raise self.break_off
         yield Answer(_answer(id, request))
 
     async def refused(self, door: str, client: str, id: str | None, error: ApplianceError) -> None:
@@ -220,10 +236,27 @@ class FakeDesk:
 
 
 def _words(request: Request) -> list[str]:
-    return str(json.loads(request.body)["messages"][-1]["content"]).split()
+    return prompt_of(json.loads(request.body)).split()
+
+
+def _parts(request: Request, about: dict[str, Any]) -> list[Part | Verbatim]:
+    return [Part(**about, index=i, text=word) for i, word in enumerate(_words(request))]
+
+
+def _events(request: Request) -> list[Part | Verbatim]:
+    """As an engine says them that is asked for usage, too."""
+    asked = json.loads(request.body) | {"stream_options": {"include_usage": True}}
+    answer = drivers.fake.Answer(asked, prompt_of(asked), chat=request.form == "message")
+    return [Verbatim(event) for event in answer.events()]
 
 
 def _answer(id: str, request: Request, error: ApplianceError | None = None) -> bytes:
     if error is not None:
         return json.dumps({"id": id, "error": error.as_dict()}).encode()
-    return json.dumps({"id": id, "text": " ".join(_words(request))}).encode()
+    text = " ".join(_words(request))
+    said: dict[str, Any] = {"text": text}
+    if request.verbatim:
+        message = {"role": "assistant", "content": text}
+        said = {"message": message} if request.form == "message" else said
+        said |= {"finish_reason": "stop", "model": "main"}
+    return json.dumps({"id": id, **said}).encode()

@@ -1,0 +1,447 @@
+"""Who may use the HTTP door, where it listens, and its paths that are no prompts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.config import load
+from appliance.config_http import Http
+from appliance.doors import http
+from appliance.doors.http_gate import read_keys
+from appliance.errors import ApplianceError, CommandError, ConfigError
+from tests.appliance.doors.http_doors import CHAT, asked, encoded, request, serving
+from tests.fakes.desk import FakeDesk
+
+KEY, OTHER = "k" * 16, "o" * 16
+
+
+@pytest.fixture
+def desk() -> FakeDesk:
+    return FakeDesk()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> str:
+    path = tmp_path / "keys"
+    path.write_text(f"# who may\nkitchen: {KEY}\n\n{OTHER}\n")
+    return str(path)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "missing_api_key"),
+        ({"Authorization": KEY}, "missing_api_key"),
+        ({"Authorization": f"Basic {KEY}"}, "missing_api_key"),
+        (bearer(""), "missing_api_key"),
+        (bearer("wrong"), "invalid_api_key"),
+        (bearer(KEY[:-1]), "invalid_api_key"),
+        (bearer(KEY + "k"), "invalid_api_key"),
+        (bearer("\udcff\udcfe"), "invalid_api_key"),
+        (bearer(f"kitchen: {KEY}"), "invalid_api_key"),
+    ],
+)
+async def test_without_the_key(
+    headers: dict[str, str], code: str, keys: str, desk: FakeDesk
+) -> None:
+    """401; nothing is asked of the desk, and nothing is written down that strangers say."""
+    lines = [f"{name}: {value}".encode(errors="surrogateescape") for name, value in headers.items()]
+    raw = request(encoded("x"), CHAT, "Connection: close")
+    raw = raw.replace(b"\r\n", b"\r\n" + b"".join(line + b"\r\n" for line in lines), 1)
+    async with serving(desk, {"api_keys_file": keys}) as door:
+        heard = await door.raw(raw)
+
+    assert heard.startswith(b"HTTP/1.1 401 ")
+    assert b"WWW-Authenticate: Bearer\r\n" in heard
+    assert f'"code":"{code}"'.encode() in heard
+    assert (desk.calls, desk.refusals) == ([], [])
+
+
+async def test_a_key_is_a_client(keys: str, desk: FakeDesk) -> None:
+    """By its name, or by one that does not tell it; requests of others are not found."""
+    desk.held = True
+    async with serving(desk, {"api_keys_file": keys}) as door:
+        for key in (KEY, OTHER):
+            assert (await door.ask("x", headers=bearer(key)))[0] == 200
+        await door.ask("x", headers=bearer(KEY), wattnap={"id": "a", "durable": True})
+        mine = await door.get("/v1/wattnap/requests/a", bearer(KEY))
+        theirs = await door.get("/v1/wattnap/requests/a", bearer(OTHER))
+
+    clients = [request.client for request in desk.calls]
+    assert clients[0] == "kitchen"
+    assert re.fullmatch("key-[0-9a-f]{8}", clients[1])
+    assert (mine[0], theirs[0]) == (200, 404)
+
+
+async def test_what_is_told_without_a_key(keys: str, desk: FakeDesk) -> None:
+    """That it lives, and nothing else."""
+    async with serving(desk, {"api_keys_file": keys}) as door:
+        assert (await door.get("/health"))[0] == 200
+        for path in ("/metrics", "/v1/models", "/v1/wattnap/state"):
+            assert (await door.get(path))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "No such file"),
+        ("", "no key in it"),
+        ("# nothing\n", "no key in it"),
+        ("none", "line 1: a key is one word of at least 16"),
+        (f"{KEY}\nhome: short", "line 2"),
+        ("two words that are long enough", "line 1"),
+        (b"\xff" * 20, "no text"),
+    ],
+)
+def test_files_of_keys_that_are_none(text: Any, words: str, tmp_path: Path) -> None:
+    """The line is named, the key is not."""
+    path = tmp_path / "keys"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=words) as told:
+        read_keys(path)
+
+    assert "short" not in str(told.value)
+    assert str(path) in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('listen = "8071"', "http.listen: .*:8071 is open to others"),
+        ('listen = "0.0.0.0:8071"', "http.api_keys_file, or set http.without_keys"),
+        ('listen = "[::]:8071"', "is open to others"),
+        ('listen = "home.lan:8071"', "no IP address"),
+        ('listen = "127.0.0.1:"', "no port"),
+        ('listen = "127.0.0.1:70000"', "no port"),
+        ('listen = "127.0.0.1"', "no port"),
+        ('origins = ["home.lan"]', "http.origins"),
+        ('keys = ["secret"]', "no such setting"),
+    ],
+)
+def test_settings_that_are_refused(text: str, words: str, tmp_path: Path) -> None:
+    """In words that say what to do."""
+    path = tmp_path / "wattnap.toml"
+    path.write_text(f"[http]\n{text}\n")
+    with pytest.raises(ConfigError, match=words):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("listen", "more", "address"),
+    [
+        ("", {}, "None"),
+        ("127.0.0.1:8071", {}, "127.0.0.1:8071"),
+        ("localhost:8071", {}, "127.0.0.1:8071"),
+        ("[::1]:8071", {}, "[::1]:8071"),
+        ("8071", {"without_keys": True}, "*:8071"),
+        (":8071", {"api_keys_file": "/x"}, "*:8071"),
+    ],
+)
+def test_where_it_listens(listen: str, more: dict[str, Any], address: str) -> None:
+    assert str(Http(listen=listen, **more).address) == address
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
+async def test_it_listens_there(host: str, desk: FakeDesk) -> None:
+    """Also on all interfaces, of both kinds."""
+    from tests.brokers import free_port
+
+    port = free_port()
+    listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    async with serving(desk, {"listen": listen, "without_keys": True}) as door:
+        reached = [host] if host else ["127.0.0.1", "::1"]
+        for at in reached:
+            url = f"http://[{at}]:{port}" if ":" in at else f"http://{at}:{port}"
+            async with door.session.get(f"{url}/health") as reply:
+                assert reply.status == 200
+
+
+async def test_a_port_that_is_taken(desk: FakeDesk) -> None:
+    """The error names the setting and how to find out who has it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ExceptionGroup) as told:
+            async with serving(desk, {"listen": f"127.0.0.1:{port}"}):
+                pass
+
+    (error,) = told.value.exceptions
+    assert isinstance(error, ConfigError)
+    assert re.match(rf"http.listen: 127.0.0.1:{port}: another program .*`ss -ltnp`", str(error))
+
+
+async def test_invited_pages(desk: FakeDesk) -> None:
+    """They may ask, and their browsers are told so before and after."""
+    page = {"Origin": "http://home.lan:3000"}
+    before = page | {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type,x-stainless-os",
+    }
+    async with serving(desk, {"origins": (page["Origin"],)}) as door:
+        async with door.session.options(CHAT, headers=before) as reply:
+            assert reply.status == 204
+            told = reply.headers
+        async with door.session.post(CHAT, json=asked("x"), headers=page) as reply:
+            assert reply.status == 200
+
+    assert told["Access-Control-Allow-Origin"] == page["Origin"]
+    assert told["Access-Control-Allow-Headers"] == before["Access-Control-Request-Headers"]
+    assert "POST" in told["Access-Control-Allow-Methods"]
+    assert reply.headers["Access-Control-Allow-Origin"] == page["Origin"]
+    assert reply.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/wattnap/wake", "/v1/wattnap/rest"])
+async def test_pages_that_were_not_invited(path: str, desk: FakeDesk) -> None:
+    """Any page can send to 127.0.0.1; nothing comes of it."""
+    page = {"Origin": "https://evil.example"}
+    async with serving(desk) as door:
+        async with door.session.post(path, headers=page) as reply:
+            assert reply.status == 403
+            assert "Access-Control-Allow-Origin" not in reply.headers
+        async with door.session.options(path, headers=page) as reply:
+            assert reply.status == 403
+
+    assert (desk.calls, desk.wakes, desk.rests) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8071", 200),
+        ("localhost", 200),
+        ("[::1]:8071", 200),
+        ("192.168.1.5", 200),
+        ("evil.example", 403),
+        ("evil.example:8071", 403),
+        ("127.0.0.1.evil.example", 403),
+    ],
+)
+async def test_names_that_are_not_ours(host: str, status: int, desk: FakeDesk) -> None:
+    """A page can give our address a name of its own (DNS rebinding); without keys it is refused."""
+    async with serving(desk) as door:
+        assert (await door.get("/v1/models", {"Host": host}))[0] == status
+
+
+async def test_with_keys_any_name_is_ours(keys: str, desk: FakeDesk) -> None:
+    """A page does not have the key."""
+    headers = {"Host": "wattnap.home.lan", **bearer(KEY)}
+    async with serving(desk, {"api_keys_file": keys}) as door:
+        assert (await door.get("/v1/models", headers))[0] == 200
+
+
+async def test_models_and_state_ask_nothing_of_the_engine(desk: FakeDesk) -> None:
+    """They say what the desk knows."""
+    async with serving(desk) as door:
+        _, models = await door.get("/v1/models")
+        _, model = await door.get("/v1/models/main")
+        missing = await door.get("/v1/models/other")
+        _, state = await door.get("/v1/wattnap/state")
+        _, health = await door.get("/health")
+
+    assert models == {"object": "list", "data": [model]}
+    assert (model["id"], model["object"]) == ("main", "model")
+    assert missing[0] == 404
+    assert (state["state"], state["energy"]["today_j"]) == ("asleep", 12.5)
+    assert health == {"status": "ok", "state": "asleep", "depth": "off"}
+    assert (desk.calls, desk.wakes) == ([], [])
+
+
+async def test_wake_and_rest(desk: FakeDesk) -> None:
+    """With a wish or without a body at all."""
+    async with serving(desk) as door:
+        assert (await door.post("/v1/wattnap/wake", {"keep_warm_s": 60}))[0] == 202
+        async with door.session.post("/v1/wattnap/wake") as reply:
+            assert reply.status == 202
+        assert (await door.post("/v1/wattnap/rest", {"depth": "off"}))[0] == 202
+        for body in ({"depth": "deep"}, {"depth": 5}, {"colour": 1}):
+            assert (await door.post("/v1/wattnap/rest", body))[0] == 400
+
+    assert (desk.wakes, desk.rests) == ([60.0, 0.0], ["off"])
+
+
+async def test_metrics_are_prometheus_text(desk: FakeDesk) -> None:
+    """Each line is a comment or a sample, each sample belongs to the family above it."""
+    async with serving(desk) as door, door.session.get("/metrics") as reply:
+        text = await reply.text()
+
+    assert reply.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    family, samples = "", {}
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            family = line.split()[2]
+        elif not line.startswith("# HELP "):
+            found = re.fullmatch(r'(\w+)\{((?:\w+="[^"\\]*",?)*)\} ([0-9.e+-]+)', line)
+            assert found, line
+            assert found[1] == family
+            samples[f"{found[1]}{{{found[2]}}}"] = float(found[3])
+    assert samples['wattnap_state{state="asleep",depth="off"}'] == 1
+    assert samples['wattnap_requests_ended_total{door="http",outcome="done"}'] == 3
+    assert samples['wattnap_energy_joules_total{line="idle",depth="awake"}'] == 12.5
+    assert samples['wattnap_wakes_seconds_total{from="off",outcome="ok"}'] == 41.5
+    assert samples['wattnap_ttft_seconds{quantile="0.9"}'] == 20
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", CHAT, 405),
+        ("DELETE", "/v1/models", 405),
+        ("PUT", "/v1/models", 405),
+        ("GET", "/", 404),
+        ("GET", "/v1", 404),
+        ("POST", "/v1/chat", 404),
+        ("GET", "/v1/models/a/b", 404),
+        ("POST", "/wattnap/sleep?level=1", 404),
+        ("GET", "/v1/../health", 404),
+        ("GET", "/v1/models/%2e%2e/health", 404),
+        ("POST", "/v1/embeddings", 404),
+        ("GET", "/docs", 404),
+        ("OPTIONS", "/v1/models", 204),
+        ("OPTIONS", "/nope", 404),
+        ("HEAD", "/v1/models", 200),
+        ("HEAD", "/health", 200),
+        ("HEAD", CHAT, 405),
+        ("GET", "/v1/models/", 200),
+    ],
+)
+async def test_no_other_path_reaches_anything(
+    method: str, path: str, status: int, desk: FakeDesk
+) -> None:
+    """404 and 405, as OpenAI says them; the engine's own paths are none of a client's."""
+    raw = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    async with serving(desk) as door:
+        heard = await door.raw(raw.encode())
+
+    head, _, body = heard.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    if status >= 400 and method != "HEAD":
+        assert body.startswith(b'{"error":{"message":')
+    if method == "HEAD":
+        assert body == b""
+    assert desk.calls == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nbroken\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"BREW /health HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(500)) + b"\r\n",
+        b"GET http://[ HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http(
+    raw: bytes, desk: FakeDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """400 and good-bye. Strangers do not fill the log."""
+    async with serving(desk) as door:
+        heard = await door.raw(raw)
+
+    assert heard.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
+    assert b'"code":"bad_http"' in heard
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_one_connection_too_many(desk: FakeDesk) -> None:
+    """It is told when to come back; a place that is left is free again."""
+    hello = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with serving(desk, max_connections=2) as door:
+        async with door.connected() as (first, writer), door.connected() as (second, other):
+            for reader, to in ((first, writer), (second, other)):
+                to.write(hello)
+                await reader.readuntil(b"\r\n\r\n")
+            async with door.connected() as (third, _):
+                told = await third.read()
+        assert told.startswith(b"HTTP/1.1 429 ")
+        assert b"Retry-After: 1\r\n" in told
+        while True:  # the door sees the others leave a little later
+            heard = await door.raw(hello.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            if heard.startswith(b"HTTP/1.1 200 "):
+                break
+
+
+ACTIVATED = """
+import asyncio, os, sys
+from appliance.clock import SystemClock
+from appliance.config_http import Http
+from appliance.doors.http import HttpDoor
+from tests.fakes.desk import FakeDesk
+
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.dup2(int(os.environ["FD"]), 4)
+async def main():
+    config = Http(listen="127.0.0.1:1")
+    door = HttpDoor(config, desk=FakeDesk(), clock=SystemClock(), max_request_bytes=1024)
+    await door.run(lambda: print("ready", flush=True))
+asyncio.run(main())
+"""
+
+
+def activated(listener: socket.socket) -> subprocess.Popen[bytes]:
+    """A door that gets `listener` as systemd would give it, as its second one."""
+    told = {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "wattnap:wattnap-http"}
+    return subprocess.Popen(
+        [sys.executable, "-c", ACTIVATED],
+        pass_fds=[listener.fileno()],
+        env=os.environ | told | {"FD": str(listener.fileno())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_socket_from_systemd_is_used() -> None:
+    """Whatever `listen` says."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, activated(listener) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        with socket.create_connection(listener.getsockname()) as client:
+            client.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            told = client.makefile("rb").read()
+        child.terminate()
+
+    assert told.startswith(b"HTTP/1.0 200 ")
+
+
+def test_systemd_opens_it_no_wider() -> None:
+    """An address that others reach needs keys, whoever has opened it."""
+    with socket.create_server(("0.0.0.0", 0)) as listener, activated(listener) as child:
+        _, told = child.communicate(timeout=30)
+
+    assert b"is open to others than this machine" in told
+
+
+def test_the_api_is_described() -> None:
+    """docs/http.md has each path, and each error that can be told."""
+    page = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
+    source = Path(http.__file__)
+    paths = re.findall(r'"(/(?:v1/)?[a-z/]+)"', source.with_name("http_paths.py").read_text())
+    codes = re.findall(
+        r'Problem\(\s*\d+,\s*"(\w+)"',
+        "".join(path.read_text() for path in source.parent.glob("http*.py")),
+    )
+    told = [kind.code for kind in ApplianceError.__subclasses__() if kind is not CommandError]
+
+    assert paths
+    assert codes
+    assert [path for path in paths if f"`{path}" not in page and f" {path}`" not in page] == []
+    assert [code for code in codes + told if f"`{code}`" not in page] == []
