@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,24 @@ def gone(pid: int) -> bool:
     ended, _, _ = select.select([process], [], [], 5)
     os.close(process)
     return bool(ended)
+
+
+def test_shellcheck_has_nothing_to_say() -> None:
+    """Of install.sh and all that it reads: they are run as root. Skips aloud without it."""
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        lacking = "needs shellcheck: apt-get install shellcheck"
+        (pytest.fail if os.environ.get("WATTNAP_TEST_REQUIRE") == "all" else pytest.skip)(lacking)
+    scripts = ["install.sh", *map(str, sorted((CLONE / "systemd").glob("*.sh")))]
+    ran = subprocess.run(
+        [shellcheck, "--external-sources", *scripts],
+        cwd=CLONE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stdout) == (0, "")
 
 
 def test_help_tells_both_commands(tmp_path: Path) -> None:
