@@ -1,11 +1,11 @@
 """Whether `learned` keeps its bars: on traces that are named, and on many that are made up.
 
-    python -m bench.learned [--traces DIR] [--seeds N] [--json]
+    python -m bench.learned [--traces DIR] [--seeds N] [--first-seed N] [--each]
 
 Two rungs with a break-even time of 180 s, a waiting person worth 0, 100 and 1 000 W. For
 each trace the costs of `learned`, `breakeven` and `best_fixed` as multiples of the
-clairvoyant's. Prints a line of JSON for each trace (`--each`), one for each kind of trace,
-and one for the whole.
+clairvoyant's. Prints a line of JSON for each trace that is named (or for each: `--each`), one
+for each kind of trace, and one for the whole.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ def told(rows: Sequence[Ratios]) -> dict[str, Any]:  # JSON
     return {**middle, "of_best_fixed": round(middle["learned"] / middle["best_fixed"], 4), **worst}
 
 
-def made_up(seeds: int) -> Iterator[tuple[str, Trace]]:
+def made_up(seeds: range) -> Iterator[tuple[str, Trace]]:
     for kind in KINDS:
-        for seed in range(seeds):
+        for seed in seeds:
             for count in COUNTS:
                 yield kind, made(kind, seed, count)
 
@@ -96,7 +96,10 @@ def made_up(seeds: int) -> Iterator[tuple[str, Trace]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traces", type=Path, help="a folder; without it, those that are shipped")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="made-up traces of each kind and length"
+    )
+    parser.add_argument("--first-seed", type=int, default=200)
     parser.add_argument("--power-w", type=float, default=40.0)
     parser.add_argument("--wake-s", type=float, default=10.0)
     parser.add_argument("--each", action="store_true", help="a line for each trace")
@@ -105,8 +108,10 @@ def main() -> None:
     named = [("real", visits.read(path, path.stem)) for path in paths]
     rungs = ladder(options.power_w, options.wake_s)
     whole: dict[str, Any] = {"bench": "learned", "machine": machine(), "seeds": options.seeds}
+    whole["first_seed"] = options.first_seed
     whole |= {"power_w": options.power_w, "wake_s": options.wake_s}
-    traces = [*named, *made_up(options.seeds)]
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    traces = [*named, *made_up(seeds)]
     for lambda_w in LAMBDAS_W:
         by_kind: dict[str, list[Ratios]] = {}
         for kind, trace in traces:

@@ -35,7 +35,7 @@ MERIT = 0.2  # of what the forecast alone would have saved …
 MOST_MERIT = 0.3  # … but no more than that
 CAUTION = 0.2  # over the credit: how often what a gap may be expected to lose is counted
 MARGIN = 0.005  # over the credit's third power: what a gap has to be expected to save …
-MOST_MARGIN = 0.06  # … but no more than that
+MOST_MARGIN = 0.1  # … but no more than that
 
 
 class Account(NamedTuple):
