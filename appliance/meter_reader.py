@@ -108,7 +108,7 @@ class MeterReader:
             self._rounds.turned(now_s)
         else:
             self._rounds.edge(now_s)
-        if self._meters is None or self._rounds.due_s(self._books.doing, now_s) < self._due_s:
+        if self._meters is None or self._rounds.due_s(self._books.doing) < self._due_s:
             self._wake()
 
     def _due(self) -> list[str]:
@@ -122,7 +122,7 @@ class MeterReader:
         """Until a look is due, or somebody asks for one."""
         if self._asked or self._closing:
             return
-        self._due_s = self._rounds.due_s(self._books.doing, self._clock.now())
+        self._due_s = self._rounds.due_s(self._books.doing)
         self._nap = tasks.create_task(self._sleep_until(self._due_s))
         await asyncio.wait((self._nap,))
         self._nap = None

@@ -58,20 +58,20 @@ class Rounds:
         """Requests began, or none is left."""
         self._edge_s = now_s
 
-    def due_s(self, doing: Stretch, now_s: float) -> float:
+    def due_s(self, doing: Stretch) -> float:
         """When the next look is due; math.inf: none is."""
-        each = (self._due_s(turn, doing, now_s) for turn in self._turns.values())
+        each = (self._due_s(turn, doing) for turn in self._turns.values())
         return min(each, default=math.inf)
 
     def due(self, doing: Stretch, now_s: float) -> list[str]:
         """Which meters are to be looked at now."""
-        if self.due_s(doing, now_s) > now_s:
+        if self.due_s(doing) > now_s:
             return []
         return [
             name
             for name, turn in self._turns.items()
-            if self._due_s(turn, doing, now_s)
-            <= now_s + TOGETHER * interval_s(turn.meter, doing, now_s)
+            if self._due_s(turn, doing)
+            <= now_s + TOGETHER * interval_s(turn.meter, doing, turn.looked_s)
         ]
 
     def looked(self, names: Iterable[str], now_s: float) -> None:
@@ -82,14 +82,14 @@ class Rounds:
             each_s = 1 / turn.meter.cadence.busy_hz
             turn.allowed_s = max(turn.allowed_s, now_s - BURST * each_s) + each_s
 
-    def _due_s(self, turn: _Turn, doing: Stretch, now_s: float) -> float:
+    def _due_s(self, turn: _Turn, doing: Stretch) -> float:
         resting = at_rest(doing)
         if turn.looked_s < self._turned_s:
             # At rest this is the last look for long: it is to see the end of what was before.
             return self._turned_s + (self._late_s if resting else 0.0)
         if resting and turn.meter.wakes_device:
             return math.inf
-        due_s = turn.looked_s + interval_s(turn.meter, doing, now_s)
+        due_s = turn.looked_s + interval_s(turn.meter, doing, turn.looked_s)
         for edge_s in self._edges(turn.meter):
             if turn.looked_s < edge_s:
                 due_s = min(due_s, max(edge_s, turn.allowed_s))
@@ -104,12 +104,16 @@ class Rounds:
         return self._edge_s, self._edge_s + later_s, self._turned_s + later_s
 
 
-def interval_s(meter: Meter, doing: Stretch, now_s: float) -> float:
-    """Between two looks, while that is done."""
+def interval_s(meter: Meter, doing: Stretch, looked_s: float) -> float:
+    """From that look to the next, while that is done.
+
+    The last soon after another comes when a floor can be learned: all from there to the next
+    is nothing but that.
+    """
     cadence = meter.cadence
     if doing.line != "idle":
         return 1 / cadence.moving_hz
-    if doing.busy or now_s < doing.start_s + TAIL_S:
+    if doing.busy or looked_s - meter.window_s < doing.start_s + TAIL_S:
         return 1 / cadence.busy_hz
     return cadence.idle_s if doing.depth is Depth.AWAKE else cadence.rest_s
 

@@ -110,7 +110,7 @@ def play(story: Story, sensor: Sensor, *, learned: Learned | None = None) -> Pla
         played.add(books.entries())
 
     for until_s, event in _until(events, story.now_s):
-        while (due_s := max(clock.at_s, rounds.due_s(books.doing, clock.at_s))) <= until_s:
+        while (due_s := max(clock.at_s, rounds.due_s(books.doing))) <= until_s:
             clock.at_s = due_s
             look()
         clock.at_s = until_s

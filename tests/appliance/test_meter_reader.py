@@ -83,7 +83,7 @@ async def test_looked_at_as_it_says(tmp_path: Path) -> None:
         await clock.advance(2.0)
         del meter.looks_s[:]
         await clock.advance(42.0)
-        assert meter.looks_s == [*(float(at) for at in range(103, 112)), 121.0, 131.0, 141.0]
+        assert meter.looks_s == [*(float(at) for at in range(103, 113)), 122.0, 132.0, 142.0]
 
 
 async def test_a_sleeping_device_is_left_alone(tmp_path: Path) -> None:
@@ -196,6 +196,19 @@ async def test_what_is_amiss_is_said_once(tmp_path: Path, caplog: pytest.LogCapt
         assert await b.rows("SELECT energy_j, unmeasured_s FROM energy_by_depth") == [
             (pytest.approx(10.0 * clock.now()), 0.0)
         ]
+
+
+async def test_an_idle_engine_s_floor_is_soon_known(tmp_path: Path) -> None:
+    """The look with which its tail is over begins the stretch that teaches it."""
+    clock = FakeClock()
+    async with metered(tmp_path, FakeMeter(now=clock.now), clock=clock) as b:
+        await b.send("hello")
+        await clock.advance(2.0 + 21.0)
+        await b.appliance.reader.catch_up()
+
+        assert await b.rows(
+            "SELECT value FROM learned WHERE name = 'floor_w' AND of = 'awake'"
+        ) == [(pytest.approx(10.0),)]
 
 
 async def test_the_next_daemon_knows_the_floors(tmp_path: Path) -> None:

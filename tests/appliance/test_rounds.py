@@ -35,7 +35,7 @@ def test_as_the_cadence_says(doing: Stretch, expected_s: float) -> None:
     rounds = Rounds([a_meter()])
     rounds.looked(["fake"], 1000.0)
 
-    assert rounds.due_s(doing, 1000.0) == 1000.0 + expected_s
+    assert rounds.due_s(doing) == 1000.0 + expected_s
     assert rounds.due(doing, 1000.0) == []
     assert rounds.due(doing, 1000.0 + expected_s) == ["fake"]
 
@@ -55,10 +55,10 @@ def test_at_rest_a_meter_that_would_wake_it_is_looked_at_once_more() -> None:
     rounds, resting = Rounds([a_meter(wakes=True)], late_s=0.1), Stretch("idle", Depth.OFF, 50.0)
     rounds.looked(["fake"], 49.0)
     rounds.turned(50.0)
-    assert rounds.due_s(resting, 50.0) == 50.1
+    assert rounds.due_s(resting) == 50.1
 
     rounds.looked(["fake"], 50.1)
-    assert rounds.due_s(resting, 50.1) == math.inf
+    assert rounds.due_s(resting) == math.inf
     assert not rounds.unseen
 
 
@@ -87,7 +87,7 @@ def test_power_is_looked_at_when_it_stops_changing_too() -> None:
     assert rounds.due(doing, 1010.0) == ["fake"]
 
     rounds.looked(["fake"], 1010.0)
-    assert rounds.due_s(doing, 1010.0) == 1011.1
+    assert rounds.due_s(doing) == 1011.1
 
 
 def test_each_meter_has_its_own_pace() -> None:
@@ -104,4 +104,4 @@ def test_each_meter_has_its_own_pace() -> None:
 
 def test_no_meter() -> None:
     """Nothing is ever due."""
-    assert Rounds([]).due_s(Stretch("idle", Depth.OFF, 0.0), 5.0) == math.inf
+    assert Rounds([]).due_s(Stretch("idle", Depth.OFF, 0.0)) == math.inf
