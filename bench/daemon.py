@@ -30,7 +30,7 @@ device = "{device}"
 max_model_len = {max_model_len}
 kv_cache_mib = {kv_mib}
 enforce_eager = {eager}
-max_running = 16
+max_running = {max_running}
 cache_dir = {cache}
 args = {args}
 {more}
@@ -51,6 +51,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--kv-mib", type=int, default=1024)
     parser.add_argument("--max-model-len", type=int, default=2048, help="0: the model's own")
+    parser.add_argument("--max-running", type=int, default=16)
     parser.add_argument("--graphs", action="store_true", help="else eager")
     parser.add_argument("--cache", default="", help="kept between runs; else a new one")
 
@@ -136,6 +137,7 @@ def daemon(folder: Path, options: argparse.Namespace, *, bake: bool = False) -> 
             device=options.device,
             max_model_len=options.max_model_len,
             kv_mib=options.kv_mib,
+            max_running=options.max_running,
             eager="false" if options.graphs else "true",
             cache=quote(options.cache or str(folder / "cache")),
             args=quote(options.engine_arg),
