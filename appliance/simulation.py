@@ -22,7 +22,7 @@ from policies.envelope import envelope
 from policies.fixed import Fixed
 from policies.ladder import Ladder, Policy
 from policies.learned import MOST_MERIT, SLACK, Learned
-from policies.priced import Priced, Prices
+from policies.priced import Priced, Prices, priced
 from policies.replay import Trace, best_fixed, foreseen_j, quantile_s, replay
 
 DAY_S = 86400.0
@@ -36,6 +36,16 @@ class Terms(Struct, frozen=True, kw_only=True):
     ram_w_per_gib: float = 0.0
     wake_cap_s: float | None = None
 
+    @property
+    def prices(self) -> Prices:
+        """With which breakeven and learned decide."""
+        return Prices(
+            lambda_w=self.lambda_w,
+            vram_w_per_gib=self.vram_w_per_gib,
+            ram_w_per_gib=self.ram_w_per_gib,
+            wake_cap_s=self.wake_cap_s,
+        )
+
 
 class Outcome(Struct, frozen=True, kw_only=True):
     """One policy on one trace. Energy is that of the idle periods, each wake included.
@@ -43,7 +53,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     energy_j        of the device or box that the price list is of
     of_always_on    as a share of what an engine takes that is always on, as vLLM ships it
     cost_j          above the least that can be drawn, and what waiting people are worth
-    cost_ratio      that, as a multiple of the clairvoyant's; None: his is 0
+    cost_ratio      that, as a multiple of the clairvoyant's, who has no cap; None: his is 0
     cold_share      of all requests, those of people who waited for the engine
     wait_p50_s      of all requests, half has waited no longer
     wait_p99_s      … 99 of 100
@@ -119,12 +129,6 @@ def simulate(trace: Trace, prices: PriceList, terms: Terms) -> Simulation:
 def _runs(trace: Trace, prices: PriceList, terms: Terms) -> Iterator[_Run]:
     """Always on as vLLM ships comes first: the others are measured by it."""
     ladder = prices.ladder
-    decides = Prices(
-        lambda_w=terms.lambda_w,
-        vram_w_per_gib=terms.vram_w_per_gib,
-        ram_w_per_gib=terms.ram_w_per_gib,
-        wake_cap_s=terms.wake_cap_s,
-    )
     shipped = ladder
     if prices.as_shipped_w is not None:
         shipped = (replace(ladder[0], power_w=prices.as_shipped_w), *ladder[1:])
@@ -135,7 +139,7 @@ def _runs(trace: Trace, prices: PriceList, terms: Terms) -> Iterator[_Run]:
     yield _Run("at_once", Fixed(idle_timeout_s=0.0), ladder)
     yield _Run("best_fixed", best_fixed(ladder, trace, terms.lambda_w), ladder)
     for policy in (Breakeven(), Learned()):
-        yield _Run(policy.name, Priced(policy, decides), ladder)
+        yield _Run(policy.name, Priced(policy, terms.prices), ladder)
 
 
 def medians(simulations: Sequence[Simulation]) -> dict[str, Outcome]:
@@ -155,10 +159,13 @@ def medians(simulations: Sequence[Simulation]) -> dict[str, Outcome]:
 
 def promises(prices: PriceList, terms: Terms) -> list[str]:
     """What holds for any trace, for people."""
-    bound = envelope(prices.ladder, terms.lambda_w).bound
+    ladder = priced(prices.ladder, terms.prices, terms.wake_cap_s)
+    bound = envelope(ladder, terms.lambda_w).bound
+    capped = len(ladder) < len(prices.ladder)
+    which = f"the rungs within {terms.wake_cap_s:g} s" if capped else "these rungs"
     most = f"at most {bound:.2f} × the clairvoyant's cost" if isfinite(bound) else "no bound"
     more = f"at most {SLACK:.1%} and {1 + MOST_MERIT:g} break-evens more than breakeven"
     return [
-        f"breakeven: {most} on these rungs",
+        f"breakeven: {most} on {which}",
         f"learned: on each rung, settling aside, {more}",
     ]

@@ -279,3 +279,6 @@ def test_the_bound_is_told_for_any_ladder() -> None:
     assert promises(ladder_file.read("orin"), Terms())[0] == (
         "breakeven: at most 2.02 × the clairvoyant's cost on these rungs"
     )
+    assert promises(ladder_file.read("h200"), Terms(wake_cap_s=5.0))[0] == (
+        "breakeven: at most 2.34 × the clairvoyant's cost on the rungs within 5 s"
+    )
