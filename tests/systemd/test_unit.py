@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.systemd.conftest import MakeMachine
 from tests.systemd.machine import UNIT, Machine, eventually
-from tests.systemd.product import DAEMON
+from tests.systemd.product import CONFIG, DAEMON, config
 
 MOST_EXPOSED = {UNIT: 2.0, "wattnap-power@.service": 4.0}
 
@@ -87,6 +88,30 @@ def test_fields_in_the_journal(shared_machine: Machine) -> None:
     assert told["PRIORITY"] == "6"
     assert told["_TRANSPORT"] == "journal"
     assert "spare key" not in shared_machine.box.enter(*journal).stdout
+
+
+def test_keys_that_root_keeps(make_machine: MakeMachine) -> None:
+    """The HTTP door knows them, and nobody else on the machine can read them."""
+    http = f"""
+        [http]
+        listen = "127.0.0.1:8071"
+        api_keys_file = "/run/credentials/{UNIT}/http-keys"
+    """
+    keys = "/etc/wattnap/http-keys"
+    machine = make_machine(files={CONFIG: config() + http, keys: f"kitchen: {'k' * 24}\n"})
+    machine.box.run(f"chmod 600 {keys} && systemctl restart {UNIT}")
+    get = """
+import sys, urllib.request as r
+r.urlopen(r.Request("http://127.0.0.1:8071/v1/models", headers={"Authorization": sys.argv[1]}))
+"""
+
+    def asked(key: str) -> subprocess.CompletedProcess[str]:
+        return machine.box.tries(f"python3 - 'Bearer {key}'", user="nobody", input=get)
+
+    assert asked("k" * 24).returncode == 0
+    assert "401" in asked("none").stderr
+    for user in ("nobody", "member"):
+        assert machine.box.tries(f"cat {keys} /run/credentials/{UNIT}/*", user=user).stdout == ""
 
 
 def test_doctor_as_installed(make_machine: MakeMachine) -> None:
