@@ -60,7 +60,10 @@ def test_the_readme_names_every_command() -> None:
     assert missing == []
 
 
-def test_pictures_are_small() -> None:
-    """Whoever reads the README need not wait for them."""
-    for picture in (ROOT / "docs").rglob("*.png"):
-        assert picture.stat().st_size < 150_000
+def test_pictures_in_the_readme_are_small() -> None:
+    """Whoever reads it need not wait for them."""
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+
+    assert pictures
+    for picture in pictures:
+        assert (ROOT / picture).stat().st_size < 150_000
