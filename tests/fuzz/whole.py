@@ -26,11 +26,13 @@ import uvloop
 from appliance import app
 from appliance.clock import SystemClock
 from appliance.config import Config, Energy, Engine, Inbox, Mqtt, Power, Socket
+from appliance.config_http import Http
 from appliance.lifecycle import State
 from appliance.notices import ApplianceChanged, Notice
 from appliance.opening import open_doors
 from drivers.fake import FakeEngine, FakeMeter
 from drivers.meters import Meters
+from tests.brokers import free_port
 from tests.fuzz.payloads import LIMIT_BYTES
 from tests.mqtt_wire import wired
 
@@ -67,6 +69,7 @@ class Whole:
             state_dir=str(folder / "state"),
             runtime_dir=str(folder / "run"),
             socket=Socket(path=str(folder / "s")),
+            http=Http(listen=f"127.0.0.1:{free_port()}"),
             mqtt=Mqtt(enabled=port is not None, port=port or 1883, retry_min_s=0.05),
             engine=Engine(kind="fake"),
             power=Power(idle_timeout_s=3600.0),
