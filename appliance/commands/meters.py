@@ -34,7 +34,7 @@ def meter() -> None:
 @as_json
 @with_config
 def list_(config: Config, json_: bool) -> None:
-    """List the meters: which are here, which bills, and what the others lack.
+    """List the meters: which are here, which bills, what others lack.
 
     Looks at each twice, a second apart; wakes no GPU that sleeps. For the
     service's user, who may read other things: `sudo -u wattnap wattnap meter
