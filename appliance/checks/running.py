@@ -8,12 +8,11 @@ from pathlib import Path
 
 from appliance.checks.facts import Facts
 from appliance.checks.findings import Finding, Severity
+from appliance.checks.installation import HIDDEN
 from appliance.models import in_the_box
 from appliance.surroundings import is_here
 
 LITTLE_BYTES, TOO_LITTLE_BYTES = 1 << 30, 64 << 20
-HIDDEN = ("/home/", "/root/", "/run/user/")
-"""What the unit's sandbox does not show (ProtectHome=)."""
 JOURNAL = "sudo journalctl -u wattnap -n 30"
 
 

@@ -16,6 +16,7 @@ from appliance.checks.findings import Finding, Severity
 from appliance.config import Config, Engine, Mqtt, Tariff
 from appliance.doctor import gather, judge
 from appliance.surroundings import Around, look_around
+from drivers.vllm_versions import Install
 from tests.appliance.commands import daemon, wattnap, write_config
 from tests.brokers import Mosquitto
 from tests.trees import BASE, NOBODY, write
@@ -233,6 +234,22 @@ def test_a_model_in_a_home(seen: Finder) -> None:
 
     assert hidden is not None
     assert hidden.fix[0] == "sudo wattnap model add /home/ann/Qwen"
+    assert shown is not None
+    assert shown.severity is Severity.FINE
+
+
+def test_an_engine_in_a_home(seen: Finder) -> None:
+    """Likewise, though root can run it."""
+
+    def at_home(facts: Facts) -> Facts:
+        engine = Engine(python="/home/ann/vllm/bin/python")
+        return replace(facts, config=Config(engine=engine), install=Install("vllm", "0.32.0"))
+
+    hidden, shown = seen("vLLM", at_home, unit=UNIT), seen("vLLM", at_home)
+
+    assert hidden is not None
+    assert hidden.severity is Severity.TROUBLE
+    assert "in a home" in hidden.says
     assert shown is not None
     assert shown.severity is Severity.FINE
 
