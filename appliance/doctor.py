@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from appliance import http_look
 from appliance.building import build_engine
-from appliance.checks import installation, machine, meters, running
+from appliance.checks import http, installation, machine, meters, running
 from appliance.checks.facts import Facts
 from appliance.checks.findings import Report
 from appliance.checks.installation import SERVICE
@@ -76,6 +77,7 @@ def judge(facts: Facts) -> Report:
         *meters.findings(facts),
         *installation.findings(facts),
         *running.findings(facts),
+        http.finding(facts),
     )
     return Report(machine.subject(facts), rungs(facts), found)
 
@@ -129,6 +131,7 @@ def gather(
         calibrated=_calibrated(config),
         fsync_s=_fsyncs(Path(config.state_dir)),
         around=look_around(config, root=root, may_connect=socket == "ours"),
+        http=http_look.look(config.http),
     )
 
 

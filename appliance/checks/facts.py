@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from appliance.config import Config
 from appliance.defaults import Settings
+from appliance.http_look import HttpSeen
 from appliance.meter_look import MetersSeen
 from appliance.surroundings import Around
 from drivers.nvml_facts import NvmlFacts
@@ -45,6 +46,7 @@ class Facts:
                       or why nobody knows, in words
     fsync_s           seconds of commits in the state folder, sorted; or why none were made
     around            what runs beside it
+    http              its HTTP door; None: there is to be none
     """
 
     config: Config
@@ -71,6 +73,7 @@ class Facts:
     calibrated: Mapping[str, str] | str | None = ""
     fsync_s: tuple[float, ...] | str = ""
     around: Around = field(default_factory=Around)
+    http: HttpSeen | None = None
 
     @property
     def wants_gpu(self) -> bool:
