@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ from typing import Any
 import openai
 import pytest
 
+from appliance.doors.http_gate import read_keys
 from appliance.socket_client import Daemon
 from tests.appliance.commands import daemon, write_config
 from tests.brokers import free_port
@@ -348,3 +351,28 @@ def test_the_ledger_knows_who_asked(folder: Path) -> None:
     with contextlib.closing(sqlite3.connect(folder / "state" / "wattnap.db")) as db:
         rows = db.execute("SELECT door, client, state, completion_tokens FROM requests").fetchall()
     assert rows == [("http", "kitchen", "done", 3)]
+
+
+def test_the_documents_commands_work(running: Box) -> None:
+    """Each of docs/http.md, as it stands there but for the port."""
+    required("curl", shutil.which("curl"))
+    page = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    told = ""
+    for kind, block in blocks:
+        command = [sys.executable, "-c"] if kind == "python" else ["bash", "-e", "-c"]
+        text = block.replace("127.0.0.1:8071", f"127.0.0.1:{running.port}")
+        told += subprocess.run(
+            [*command, text.replace("curl ", "curl -sSf ")],
+            cwd=running.folder,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout
+
+    assert len(blocks) == 4
+    assert '"content":"turn on the light in the kitchen"' in told
+    assert "lock the door" in told
+    assert '"id":"blinds-1","state":"done"' in told
+    assert list(read_keys(running.folder / "keys").values()) == ["kitchen"]
