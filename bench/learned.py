@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from appliance import visits
-from bench.arrivals import KINDS, made
+from bench.arrivals import HELD_OUT, KINDS, made
 from bench.rig import machine, report
 from policies.breakeven import Breakeven
 from policies.ladder import Depth, Ladder, Policy, Rung
@@ -87,7 +87,7 @@ def told(rows: Sequence[Ratios]) -> dict[str, Any]:  # JSON
 
 
 def made_up(seeds: range) -> Iterator[tuple[str, Trace]]:
-    for kind in KINDS:
+    for kind in (*KINDS, *HELD_OUT):
         for seed in seeds:
             for count in COUNTS:
                 yield kind, made(kind, seed, count)
@@ -123,7 +123,9 @@ def main() -> None:
                     report({"lambda_w": lambda_w, "kind": kind, **row._asdict()})
             report({"lambda_w": lambda_w, "kind": kind, **told(rows)})
         whole[f"real_{lambda_w:g}"] = told(by_kind.pop("real"))
-        whole[f"made_up_{lambda_w:g}"] = told([row for rows in by_kind.values() for row in rows])
+        for name, kinds in (("made_up", KINDS), ("held_out", HELD_OUT)):
+            found = [row for kind in kinds for row in by_kind[kind]]
+            whole[f"{name}_{lambda_w:g}"] = told(found)
     report(whole)
 
 
