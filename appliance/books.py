@@ -21,7 +21,7 @@ from appliance.entries import Entries
 from appliance.learned import Learned
 from appliance.ledger import Ended, Line
 from appliance.settlement import Interval, Settlement
-from appliance.timeline import Period, Run, Share, Stretch, Timeline
+from appliance.timeline import MEASURED, Period, Run, Share, Stretch, Timeline
 from drivers.protocols import Sample
 from policies.ladder import Depth
 
@@ -63,6 +63,7 @@ class Books:
         self._period: Period | None = None
         self._leaving: deque[Period] = deque()
         self._last: Sample | None = None
+        self._missed = False
         self._shift_s = 0.0
         self._booked_s = self._settled_s = clock.now()
         self._pending: deque[Interval] = deque()
@@ -177,9 +178,10 @@ class Books:
         if goes_on and at_s <= self._booked_s:
             return  # it has nothing new; what it may have counted comes with the next
         self._last = sample
+        blind, self._missed = self._missed and self.source == "integral", False
         counted_j = sample.energy_j - last.energy_j if goes_on and last is not None else None
         # A new epoch: the counter began anew, and what it lost nobody knows.
-        self._book(at_s, counted_j)
+        self._book(at_s, counted_j, blind=blind)
 
     def lapse(self) -> None:
         """Until now nothing was measured since the last look, and will not be."""
@@ -188,6 +190,7 @@ class Books:
 
     def miss(self) -> None:
         """The meter did not answer. What it counts meanwhile is waited for, but not for ever."""
+        self._missed = True
         if self._clock.now() - self._booked_s > SILENCE_S:
             self.lapse()
 
@@ -236,7 +239,8 @@ class Books:
             return  # its row says already that it was not measured
         short = shared.measured_s < max(SHORT_S, 2 * self._sight.window_s)
         guessed = shared.guessed or not shared.sure
-        doubtful = short or shared.lost_s or guessed or self.source == "estimate"
+        lost = shared.lost_s or shared.blind_s > (1 - MEASURED) * shared.measured_s
+        doubtful = short or lost or guessed or self.source == "estimate"
         shared.quality = "low" if doubtful else "good"
         self._settlement.entries.requests.append(shared)
 
@@ -248,14 +252,15 @@ class Books:
             self._shift_s = now_s - sample.at_s
         return min(now_s, sample.at_s + self._shift_s)
 
-    def _book(self, at_s: float, counted_j: float | None) -> None:
+    def _book(self, at_s: float, counted_j: float | None, *, blind: bool = False) -> None:
         """What was counted until then goes to what went on since the last time."""
         if at_s <= self._booked_s:
             return
         passages, runs = self._timeline.between(self._booked_s, at_s)
         stretches, ran = self._timeline.forget(at_s)
         hours = self._hours(self._booked_s, at_s)
-        interval = Interval(self._booked_s, at_s, counted_j, hours, passages, runs, stretches, ran)
+        span = (self._booked_s, at_s)
+        interval = Interval(*span, counted_j, hours, passages, runs, stretches, ran, blind)
         self._booked_s = at_s
         self._settlement.see(interval)
         self._pending.append(interval)

@@ -139,9 +139,9 @@ class MeterReader:
         meters, books, rounds = self._meters, self._books, self._rounds
         if meters is None:
             return
-        resting, last = at_rest(books.doing), rounds.unseen
+        resting, unseen = at_rest(books.doing), rounds.unseen(books.doing)
         began_s = self._clock.now()
-        look = await meters.look(disturb=last or not resting, only=names)
+        look = await meters.look(disturb=unseen or not resting, only=names)
         rounds.looked(names, began_s)
         # What is read as an hour ends belongs to that hour.
         hour = hour_of(self._clock.utc() - timedelta(seconds=1))
@@ -152,7 +152,7 @@ class MeterReader:
             away = resting and meters.billing.wakes_device and not look.failed
             books.lapse() if away else books.miss()
         self._complain(look)
-        if resting and last and at_rest(books.doing):
+        if resting and unseen and at_rest(books.doing) and not rounds.unseen(books.doing):
             await meters.let_go()
             if meters.billing.wakes_device:
                 books.lapse()

@@ -45,10 +45,9 @@ class Rounds:
     def names(self) -> list[str]:
         return list(self._turns)
 
-    @property
-    def unseen(self) -> bool:
-        """The engine does something else since the latest look."""
-        return any(turn.looked_s < self._turned_s for turn in self._turns.values())
+    def unseen(self, doing: Stretch) -> bool:
+        """Of what was before this, not all has been seen yet."""
+        return any(turn.looked_s < self._seen_s(doing) for turn in self._turns.values())
 
     def turned(self, now_s: float) -> None:
         """The engine does something else: its joules must be told from those before."""
@@ -83,17 +82,26 @@ class Rounds:
             turn.allowed_s = max(turn.allowed_s, now_s - BURST * each_s) + each_s
 
     def _due_s(self, turn: _Turn, doing: Stretch) -> float:
-        resting = at_rest(doing)
-        if turn.looked_s < self._turned_s:
-            # At rest this is the last look for long: it is to see the end of what was before.
-            return self._turned_s + (self._late_s if resting else 0.0)
-        if resting and turn.meter.wakes_device:
+        seen_s = self._seen_s(doing)
+        if turn.looked_s < seen_s:
+            if turn.meter.source == "integral":
+                # What the sensor says of the end of that is no straight line.
+                return min(
+                    seen_s, max(turn.looked_s + 1 / turn.meter.cadence.moving_hz, self._turned_s)
+                )
+            return seen_s
+        if at_rest(doing) and turn.meter.wakes_device:
             return math.inf
         due_s = turn.looked_s + interval_s(turn.meter, doing, turn.looked_s)
         for edge_s in self._edges(turn.meter):
             if turn.looked_s < edge_s:
                 due_s = min(due_s, max(edge_s, turn.allowed_s))
         return due_s
+
+    def _seen_s(self, doing: Stretch) -> float:
+        """A look from then on has seen all of what was before."""
+        # At rest it is the last look for long: it is to see the end of it, too.
+        return self._turned_s + (self._late_s if at_rest(doing) else 0.0)
 
     def _edges(self, meter: Meter) -> tuple[float, ...]:
         """When power begins to change; and when what it says of that stops to: between two

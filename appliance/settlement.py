@@ -35,6 +35,7 @@ class Interval:
     hours          when it was: (hour, share of its time)
     passages, runs what went on in it
     stretches, ran what is over with it
+    blind          power was not looked at when it should have been: its sum is a straight line
     """
 
     start_s: float
@@ -45,6 +46,7 @@ class Interval:
     runs: list[Run]
     stretches: list[Stretch]
     ran: list[Run]
+    blind: bool = False
 
 
 @dataclass(slots=True)
@@ -226,6 +228,8 @@ class Settlement:
             run.share.counted_j += run_j
             run.share.measured_s += run_s
             run.share.guessed += again
+            if interval.blind:
+                run.share.blind_s += interval.end_s - interval.start_s
             if self._learned.floor_w(depth) is None or (by_time and not again):
                 run.share.sure = False
         if again and worked is not None:

@@ -91,6 +91,7 @@ class Share:
     measured_s  seconds; and in
     lost_s      nobody measured
     sure        nothing of it was guessed, but for
+    blind_s     while it ran, nobody looked at a meter that has to be looked at
     guessed     so many stretches of it, of which it may be known better yet
     running     attempts that are not settled yet
     written     its row is on its way to the ledger; `row`: it is there
@@ -101,6 +102,7 @@ class Share:
     measured_s: float = 0.0
     lost_s: float = 0.0
     sure: bool = True
+    blind_s: float = 0.0
     guessed: int = 0
     running: int = 0
     written: bool = False

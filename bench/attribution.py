@@ -118,13 +118,14 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--days", type=int, default=5)
     parser.add_argument("--boost-w", type=float, default=0.0, help="idle awake, above the floor")
+    parser.add_argument("--pause", type=float, default=1200.0, help="between conversations, mean")
     parser.add_argument("--sensors", default="", help="names that are in it; empty: all")
     options = parser.parse_args()
     watts = dataclasses.replace(H200, boost_w=options.boost_w)
     wanted, began = options.sensors.split(","), time.process_time()
     days: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for seed in range(options.days):
-        story = a_day(seed, watts, hours=options.hours)
+        story = a_day(seed, watts, hours=options.hours, pause_s=options.pause)
         for name, sensor in sensors(seed, story.plant()).items():
             if any(each in name for each in wanted):
                 days[name].append(judged(story, sensor, play(story, sensor)))
@@ -135,6 +136,7 @@ def main() -> None:
             "hours": options.hours,
             "days": options.days,
             "boost_w": options.boost_w,
+            "pause_s": options.pause,
             "cpu_s": round(time.process_time() - began, 1),
             "sensors": {name: worst(each) for name, each in days.items()},
         }

@@ -21,11 +21,13 @@ from tests.fake_clock import FakeClock
 class Workshop:
     """A meter and books on a clock of the test's. Each `look` is the test's, too."""
 
-    def __init__(self, power_w: float = 10.0, *, most_w: float = math.inf) -> None:
+    def __init__(
+        self, power_w: float = 10.0, *, most_w: float = math.inf, source: str = "counter"
+    ) -> None:
         self.clock = FakeClock()
         self.meter = FakeMeter(power_w, now=self.clock.now)
         sight = Sight(most_w=most_w)
-        self.books = Books(self.clock, engine="main", device="box", source="counter", sight=sight)
+        self.books = Books(self.clock, engine="main", device="box", source=source, sight=sight)
         self.found = Entries("main", "box", "counter")
         self.books.take(self.meter.sample())
 
@@ -282,6 +284,29 @@ async def test_a_silent_meter_is_waited_for_but_not_for_ever() -> None:
     w.books.miss()
 
     assert w.lines()["idle", "off", "table"] == (SILENCE_S + 1, 10 * (SILENCE_S + 1))
+
+
+@pytest.mark.parametrize(
+    ("source", "seconds", "quality"),
+    [("integral", 10.0, "low"), ("integral", 100.0, "good"), ("counter", 10.0, "good")],
+)
+async def test_a_request_of_which_power_was_not_seen(
+    source: str, seconds: float, quality: str
+) -> None:
+    """For a good part of it, a straight line stood for it. A counter has counted meanwhile."""
+    w = Workshop(source=source)
+    await w.wakes()
+    await w.learns_the_floor(30.0)
+    run = w.books.begin()
+    await w.passes(seconds - 4.0, 130.0)
+    await w.clock.advance(2.0)
+    w.books.miss()
+    await w.passes(2.0)
+    w.ends(run)
+    await w.passes(20.0, 30.0)
+    w.books.close()
+
+    assert run.share.quality == quality
 
 
 async def test_the_period_shares_wake_and_tails() -> None:

@@ -46,8 +46,9 @@ def test_at_once_when_it_turns() -> None:
     rounds.looked(["fake"], 1000.0)
     rounds.turned(1000.1)
 
-    assert rounds.unseen
-    assert rounds.due(Stretch("waking", Depth.OFF, 1000.1), 1000.1) == ["fake"]
+    waking = Stretch("waking", Depth.OFF, 1000.1)
+    assert rounds.unseen(waking)
+    assert rounds.due(waking, 1000.1) == ["fake"]
 
 
 def test_at_rest_a_meter_that_would_wake_it_is_looked_at_once_more() -> None:
@@ -59,7 +60,24 @@ def test_at_rest_a_meter_that_would_wake_it_is_looked_at_once_more() -> None:
 
     rounds.looked(["fake"], 50.1)
     assert rounds.due_s(resting) == math.inf
-    assert not rounds.unseen
+    assert not rounds.unseen(resting)
+
+
+def test_at_rest_power_is_looked_at_until_all_is_seen() -> None:
+    """A mean over a second does not fall in a straight line after a move of half a second."""
+    meter = a_meter(wakes=True)
+    meter.source = "integral"
+    rounds, resting = Rounds([meter], late_s=1.1), Stretch("idle", Depth.OFF, 50.0)
+    rounds.looked(["fake"], 49.8)
+    rounds.turned(50.0)
+    looks_s = []
+    while (due_s := rounds.due_s(resting)) < math.inf:
+        assert rounds.unseen(resting)
+        rounds.looked(["fake"], due_s)
+        looks_s.append(due_s)
+
+    assert looks_s == pytest.approx([50.3, 50.8, 51.1])
+    assert not rounds.unseen(resting)
 
 
 def test_requests_that_come_and_go_cost_no_more_than_load() -> None:
