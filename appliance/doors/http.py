@@ -43,6 +43,9 @@ KEEP_ALIVE_S = 75.0
 LINGER_S = 2.0
 """What a client goes on sending is read for so long, so that it sees why it was refused."""
 STOP_S = 1.0
+HIGH_BYTES = 2**14
+"""Kept of a stream for a client that does not read, besides what the kernel keeps. With 0,
+uvloop would not join what is written together, and each piece would be a system call."""
 
 FULL = (
     b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -136,7 +139,11 @@ class HttpDoor:
         assert task is not None
         self._serving.add(task)
         try:
-            return await self._paths.serve(http)
+            response = await self._paths.serve(http)
+            await response.prepare(http)
+            await response.write_eof()
+            asyncio.get_running_loop().call_soon(cast("Connection", http.protocol).watch)
+            return response  # noqa: TRY300 - what it raises is meant, too
         except asyncio.CancelledError:
             if not self._stopping or http.writer.output_size:
                 raise
@@ -186,8 +193,7 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire, self._counted = cast("asyncio.Transport", transport), True
-        # Whatever the kernel does not take at once is waited for, and watched.
-        self._wire.set_write_buffer_limits(high=0)
+        self._wire.set_write_buffer_limits(high=HIGH_BYTES, low=0)
         if self._door.enter():
             super().connection_made(transport)
         else:
@@ -208,7 +214,13 @@ class Connection(RequestHandler):
 
     def resume_writing(self) -> None:
         self._calm()
+        self._wire.set_write_buffer_limits(high=HIGH_BYTES, low=0)
         super().resume_writing()
+
+    def watch(self) -> None:
+        """All of a response has been said: however little is left of it, it is to be taken."""
+        if not self._wire.is_closing() and self._wire.get_write_buffer_size():
+            self._wire.set_write_buffer_limits(high=0)
 
     def handle_error(
         self,
