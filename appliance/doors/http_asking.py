@@ -21,7 +21,7 @@ from appliance.doors.http_body import read
 from appliance.doors.http_problem import Problem, as_json, problem, wrapped
 from appliance.errors import ApplianceError, BadRequest, Gone
 from appliance.notices import Progress, Subscription, Verbatim
-from appliance.request import ID, Request, parse
+from appliance.request import ID, UTF8_BOM, Request, parse
 
 DOOR = "http"
 LONGEST_WAIT_S = 300.0
@@ -86,7 +86,9 @@ class Asking:
             if key is not None and not request.stream:
                 return await self._once(request, headers)
             if request.stream:
-                return await self._stream(http, request, _asked.decode(payload).usage, headers)
+                return await self._stream(
+                    http, request, _asked.decode(payload.removeprefix(UTF8_BOM)).usage, headers
+                )
             return await self._whole(http, request, headers)
         except BadRequest as error:
             await self._desk.refused(DOOR, client, key, error)

@@ -465,6 +465,28 @@ async def test_nesting(desk: FakeDesk) -> None:
         assert reply.status == 400
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_mark_before_the_json(stream: bool, desk: FakeDesk) -> None:
+    """Some editors put one there (a byte order mark)."""
+    body = b"\xef\xbb\xbf" + encoded("hello", stream=stream)
+    async with serving(desk) as door:
+        heard = await door.raw(request(body, CHAT, "Connection: close"))
+
+    assert heard.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_who_would_rather_speak_something_else(desk: FakeDesk) -> None:
+    """An upgrade is an offer, which is not taken up: HTTP/2, WebSocket."""
+    offers = ("Upgrade: h2c", "Upgrade: websocket")
+    async with serving(desk) as door:
+        for offer in offers:
+            head = ("Connection: Upgrade, close", offer)
+            heard = await door.raw(request(encoded("hello"), CHAT, *head))
+            assert heard.startswith(b"HTTP/1.1 200 "), offer
+        prior_knowledge = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        assert b" 400 " in await door.raw(prior_knowledge)
+
+
 async def test_an_old_client_reads_to_the_end(desk: FakeDesk) -> None:
     """HTTP/1.0 knows no chunks: the end of the connection is the end of the stream."""
     body = encoded("one two", stream=True)
