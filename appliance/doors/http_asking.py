@@ -107,7 +107,7 @@ class Asking:
     async def _stream(
         self, http: BaseRequest, request: Request, usage: bool, headers: Mapping[str, str]
     ) -> StreamResponse:
-        stream = events.Stream(http, headers, self._spawn, self._silent_s)
+        stream, end = events.Stream(http, headers, self._spawn, self._silent_s), b""
         try:
             async with self._desk.call(request) as news:
                 async for notice in news:
@@ -120,15 +120,15 @@ class Asking:
                                 await stream.send(passed)
                         case Answer(payload=payload):
                             ours = msgspec.json.encode({"wattnap": given(payload).ours})
-                            await stream.send(events.comment(ours.decode()) + events.DONE)
+                            end = events.comment(ours.decode()) + events.DONE
         except ApplianceError as error:
             if stream.response is None:
                 raise
             # The status is gone. Without [DONE], nobody takes it for the end of an answer.
-            await stream.send(b"data: " + msgspec.json.encode(problem(error)[2]) + b"\n\n")
+            end = b"data: " + msgspec.json.encode(problem(error)[2]) + b"\n\n"
         finally:
             stream.close()
-        return await stream.end()
+        return await stream.end(end)
 
     async def _once(self, request: Request, headers: Mapping[str, str]) -> StreamResponse:
         """Keep it, and wait: who sends it again gets the answer that there is."""

@@ -92,10 +92,10 @@ class Stream:
         response = self.response or await self._open()
         await response.write(data)
 
-    async def end(self) -> web.StreamResponse:
-        self.close()
+    async def end(self, last: bytes) -> web.StreamResponse:
+        """`last` and the end of the response go out together."""
         response = self.response or await self._open()
-        await response.write_eof()
+        await response.write_eof(last)
         return response
 
     def close(self) -> None:
