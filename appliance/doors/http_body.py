@@ -13,6 +13,7 @@ from appliance.doors.http_problem import Problem
 from appliance.errors import BadRequest, TooLarge
 
 T = TypeVar("T")
+Body = TypeVar("Body", bytes, bytearray)
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -31,6 +32,8 @@ async def read(request: BaseRequest, *, limit_bytes: int, stalled_s: float) -> b
     if (announced := request.content_length) is not None and announced > limit_bytes:
         raise TooLarge(announced, limit_bytes)
     await _encourage(request)
+    if request.content.is_eof():  # it came with the headers, as most do
+        return _limited(request.content.read_nowait(), limit_bytes)
     body = bytearray()
     try:
         while True:
@@ -39,8 +42,7 @@ async def read(request: BaseRequest, *, limit_bytes: int, stalled_s: float) -> b
             if not piece:
                 return bytes(body)
             body += piece
-            if len(body) > limit_bytes:
-                raise TooLarge(len(body), limit_bytes)
+            _limited(body, limit_bytes)
     except TimeoutError as error:
         late = f"nothing came for {stalled_s:.0f} s in the middle of the body"
         raise Problem(408, "request_timeout", late) from error
@@ -55,6 +57,12 @@ async def read_as(kind: type[T], request: BaseRequest, *, stalled_s: float) -> T
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(str(error).replace("Object contains unknown", "unknown")) from error
+
+
+def _limited(body: Body, limit_bytes: int) -> Body:
+    if len(body) > limit_bytes:
+        raise TooLarge(len(body), limit_bytes)
+    return body
 
 
 async def _encourage(request: BaseRequest) -> None:

@@ -7,6 +7,7 @@ refused, and so is a name in Host that is none of ours (DNS rebinding).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -120,6 +121,7 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
 
+@functools.lru_cache(maxsize=64)  # each of a client's requests names the same
 def _is_here(host: str) -> bool:
     """An address, or localhost; with or without a port."""
     name = re.sub(r":\d*\Z", "", host).removeprefix("[").removesuffix("]")
