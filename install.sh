@@ -279,7 +279,7 @@ sys.exit(importlib.util.find_spec("vllm") is None)' ||
             fail 69 "WATTNAP_ENGINE_PYTHON: $engine_python has no vLLM"
         return
     fi
-    facts=$("$python" -m appliance.engine_lock --entry "${WATTNAP_ENGINE:-}" --print-facts) || {
+    facts=$("$python" -m appliance.setup.engine_lock --entry "${WATTNAP_ENGINE:-}" --print-facts) || {
         status=$?
         fail "$status" 'found no engine for this machine (above); see ./install.sh --help'
     }
@@ -295,7 +295,7 @@ $facts
 END
     mkdir -p "$home/engine"
     wanted=$home/engine/$engine_name.txt
-    "$python" -m appliance.engine_lock --entry "$engine_name" --print-requirements >"$wanted"
+    "$python" -m appliance.setup.engine_lock --entry "$engine_name" --print-requirements >"$wanted"
     engine_needs=$(digest "$wanted")
     engine_home=$home/engine/$engine_name${side_by_side:+-$(printf '%.8s' "$engine_needs")}
     engine_python=$engine_home/bin/python

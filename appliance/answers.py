@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from appliance.errors import ApplianceError
-from appliance.serving import Served
+from appliance.machine.serving import Served
 
 
 class Timing(Struct, frozen=True, kw_only=True):

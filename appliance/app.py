@@ -19,42 +19,44 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import ledger, logs, notify, policy, rollup, state_dir, visits
-from appliance.attempt import Attempts
-from appliance.attribution import Sight
-from appliance.bake import Bake
-from appliance.books import Books
+from appliance import logs, notify
 from appliance.building import build_engine, build_hours, engine_settings, weigher
-from appliance.calibration import Calibration
-from appliance.canary import Canary
 from appliance.clock import Clock, SystemClock
 from appliance.config import Config
-from appliance.deferral import Deferral
-from appliance.errand import Errands
+from appliance.energy.attribution import Sight
+from appliance.energy.books import Books
+from appliance.energy.learned import Learned
+from appliance.energy.meter_reader import MeterReader
+from appliance.energy.metering import build_meters
+from appliance.errands.bake import Bake
+from appliance.errands.calibration import Calibration
+from appliance.errands.errand import Errands
 from appliance.errors import StorageFailed
-from appliance.gathering import Gathering
-from appliance.good_hours import GoodHours
 from appliance.housekeeping import Housekeeping
 from appliance.intake import Intake
-from appliance.journal import Journal
-from appliance.ladder import Rungs
-from appliance.learned import Learned
-from appliance.lifecycle import Closed
-from appliance.meter_reader import MeterReader
-from appliance.metering import build_meters
-from appliance.moves import Moves
+from appliance.machine.attempt import Attempts
+from appliance.machine.canary import Canary
+from appliance.machine.deferral import Deferral
+from appliance.machine.gathering import Gathering
+from appliance.machine.lifecycle import Closed
+from appliance.machine.moves import Moves
+from appliance.machine.roster import Roster
+from appliance.machine.supervisor import Supervisor
 from appliance.notices import ApplianceChanged, EnergyBooked, Notices
 from appliance.opening import feeds, open_doors, places
-from appliance.roster import Roster
+from appliance.power import policy, visits
+from appliance.power.good_hours import GoodHours
+from appliance.power.ladder import Rungs
 from appliance.standing import Standing
-from appliance.store import Store
-from appliance.supervisor import Supervisor
+from appliance.storage import ledger, rollup, state_dir
+from appliance.storage.journal import Journal
+from appliance.storage.store import Store
 from drivers.meters import Meters
 from drivers.protocols import Engine
 from policies.guarded import Guarded
 
 if TYPE_CHECKING:
-    from appliance.sql import Database
+    from appliance.storage.sql import Database
     from policies.replay import Trace
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from appliance import defaults
 from appliance.clock import Clock
 from appliance.config import Config
 from appliance.errors import ConfigError
-from appliance.good_hours import GoodHours, GoodTable, Signal
-from appliance.models import in_the_box, served
+from appliance.power.good_hours import GoodHours, GoodTable, Signal
+from appliance.setup.models import in_the_box, served
 from appliance.tariff import rate
 from drivers.held import Held, held
 from drivers.probe import nvidia_gpus, probe

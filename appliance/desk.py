@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from appliance.errors import ApplianceError
 from appliance.notices import Notices, Part, Progress, Verbatim
+from appliance.reports.totals import Totals
 from appliance.request import Request
-from appliance.totals import Totals
 
 
 class Receipt(Struct, frozen=True, kw_only=True):

@@ -10,11 +10,11 @@ import logging
 from datetime import datetime, timedelta
 from functools import partial
 
-from appliance import inbox, rollup
 from appliance.clock import Clock, hour_of, iso
+from appliance.energy.meter_reader import MeterReader
 from appliance.errors import StorageFailed
-from appliance.meter_reader import MeterReader
-from appliance.store import Store
+from appliance.storage import inbox, rollup
+from appliance.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,11 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from appliance import inbox, ledger, totals
-from appliance.bake import Bake
-from appliance.calibration import Calibration
 from appliance.clock import Clock, iso, seconds_between
-from appliance.deferral import Deferral
 from appliance.desk import Answer, Calibrate, Delivery, Outgoing, Receipt, Told
-from appliance.errand import Errands
+from appliance.errands.bake import Bake
+from appliance.errands.calibration import Calibration
+from appliance.errands.errand import Errands
 from appliance.errors import (
     ApplianceError,
     BadRequest,
@@ -32,17 +30,20 @@ from appliance.errors import (
     UnknownModel,
 )
 from appliance.ids import new_id
-from appliance.inbox import Instant, Waiting
-from appliance.journal import Journal
-from appliance.lifecycle import State
+from appliance.machine.deferral import Deferral
+from appliance.machine.lifecycle import State
+from appliance.machine.roster import Entry, Roster
+from appliance.machine.supervisor import Supervisor
 from appliance.notices import Notices, OutboxReady, Progress
 from appliance.replies import LiveReply
+from appliance.reports import totals
+from appliance.reports.totals import Totals
 from appliance.request import Request
-from appliance.roster import Entry, Roster
 from appliance.standing import Standing
-from appliance.store import Store
-from appliance.supervisor import Supervisor
-from appliance.totals import Totals
+from appliance.storage import inbox, ledger
+from appliance.storage.inbox import Instant, Waiting
+from appliance.storage.journal import Journal
+from appliance.storage.store import Store
 from policies.ladder import Depth
 
 log = logging.getLogger(__name__)

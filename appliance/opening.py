@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from appliance.clock import Clock
 from appliance.config import Config
 from appliance.desk import Desk
-from appliance.good_hours import Signal
-from appliance.metering import plugs
+from appliance.energy.metering import plugs
+from appliance.power.good_hours import Signal
 from drivers.meters import Meters
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from appliance import ledger
-from appliance.bake import Bake
-from appliance.calibration import Calibration
 from appliance.clock import Clock, iso
-from appliance.deferral import Deferral
-from appliance.journal import Journal
-from appliance.roster import Roster
-from appliance.store import Store
-from appliance.supervisor import Supervisor
+from appliance.errands.bake import Bake
+from appliance.errands.calibration import Calibration
+from appliance.machine.deferral import Deferral
+from appliance.machine.roster import Roster
+from appliance.machine.supervisor import Supervisor
+from appliance.storage import ledger
+from appliance.storage.journal import Journal
+from appliance.storage.store import Store
 from policies.ladder import Depth
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from heapq import merge
 from itertools import islice
 
-from appliance.visits import Arrival, trace
+from appliance.power.visits import Arrival, trace
 from policies.replay import Trace
 
 DAY_S = 86400.0

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.reading import reading
 from appliance.socket_client import Daemon
+from appliance.storage.reading import reading
 
 CONFIG = """
 state_dir = {state}

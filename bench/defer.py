@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from appliance.config import Defer
-from appliance.reading import reading
+from appliance.storage.reading import reading
 from bench.rig import machine, report
 from tests.benches import bench, configured
 

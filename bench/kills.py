@@ -28,7 +28,7 @@ from typing import Any
 import aiomqtt
 import psutil
 
-from appliance import canary
+from appliance.machine import canary
 from bench.rig import Rig, machine, report, rig
 from drivers.procfs import inodes_in_use, shared_memory
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from appliance import visits
+from appliance.power import visits
 from bench.arrivals import HELD_OUT, KINDS, made
 from bench.rig import machine, report
 from policies.breakeven import Breakeven

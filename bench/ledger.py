@@ -24,12 +24,12 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from appliance import ledger, rollup
 from appliance.clock import SystemClock, hour_of, iso
 from appliance.ids import new_id
-from appliance.ledger import Ended, Metered, RequestLine, Spent, Transition
-from appliance.reading import connect
-from appliance.store import open_database
+from appliance.storage import ledger, rollup
+from appliance.storage.ledger import Ended, Metered, RequestLine, Spent, Transition
+from appliance.storage.reading import connect
+from appliance.storage.store import open_database
 from bench.rig import machine, report
 
 ENGINE, DEVICE = "main", "GPU-4e9f1a6c-1c2d-4b3a-9e8f-2a7b6c5d4e3f"

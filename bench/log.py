@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.clock import iso
-from appliance.store import open_database
+from appliance.storage.store import open_database
 from bench.rig import machine, report
 
 COMMANDS = {

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from appliance.reading import reading
+from appliance.storage.reading import reading
 from tests.brokers import Mosquitto
 
 MARK = "RIG_MARK"  # not ours to strip from an engine's environment, unlike WATTNAP_

@@ -13,8 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from appliance import ladder_file, visits
-from appliance.simulation import Terms, simulate
+from appliance.power import visits
+from appliance.simulation import ladder_file
+from appliance.simulation.simulate import Terms, simulate
 from bench.rig import machine, report
 
 

@@ -1,7 +1,7 @@
 """Do not go up and down all the time: it wears relays, disks and patience.
 
 How long to wait after a wake that failed is the appliance's business
-(`appliance/retries.py`); here are those that succeed.
+(`appliance/machine/retries.py`); here are those that succeed.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ prepare_configuration() {
         *) set -- --broker "$broker" ;;
         esac
         rm -rf "$fresh.new"
-        "$python" -m appliance.first_config "$@" "$fresh.new" || exit "$?"
+        "$python" -m appliance.setup.first_config "$@" "$fresh.new" || exit "$?"
         if [ -f "$configuration" ] && cmp -s "$configuration" "$fresh.new/wattnap.toml"; then
             rm -rf "$fresh.new"
         else

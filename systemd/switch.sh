@@ -152,7 +152,7 @@ last_words() { # what the service said, after what the step said
 }
 
 migrations_of() { # migrations_of DAEMON: its folder of them
-    printf '%s\n' "$opt/daemon/$1"/lib/python*/site-packages/appliance/migrations
+    printf '%s\n' "$opt/daemon/$1"/lib/python*/site-packages/appliance/storage/migrations
 }
 
 newer_database() { # newer_database DAEMON OTHER: does the first know more of it than the other?
@@ -163,7 +163,7 @@ newer_database() { # newer_database DAEMON OTHER: does the first know more of it
 }
 
 older_database() { # older_database NEWER OLDER: the log, as the older one can read it
-    (cd / && runuser -u wattnap -- "$opt/daemon/$1/bin/python" -I -m appliance.downgrade \
+    (cd / && runuser -u wattnap -- "$opt/daemon/$1/bin/python" -I -m appliance.storage.downgrade \
         "$(migrations_of "$2")")
 }
 

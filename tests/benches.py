@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from appliance import canary
 from appliance.app import Appliance, running
 from appliance.config import Config, Energy, Engine, Inbox, Power
 from appliance.desk import Receipt, Told
 from appliance.intake import Intake
-from appliance.lifecycle import State
+from appliance.machine import canary
+from appliance.machine.lifecycle import State
+from appliance.machine.supervisor import Supervisor
 from appliance.request import parse
-from appliance.supervisor import Supervisor
 from drivers.fake import FakeEngine, FakeMeter
 from drivers.meters import Meters
 from drivers.protocols import Cadence, Reply, Rest

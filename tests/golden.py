@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from appliance import ladder_file, visits
-from appliance.ladder_file import PriceList
-from appliance.simulation import Terms, simulate
+from appliance.power import visits
+from appliance.simulation import ladder_file
+from appliance.simulation.ladder_file import PriceList
+from appliance.simulation.simulate import Terms, simulate
 from policies.ladder import Depth, Rung
 
 FILE = Path(__file__).parent / "fixtures" / "simulated.json"

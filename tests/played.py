@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from appliance.attribution import Sight
-from appliance.books import Books
-from appliance.entries import Entries
-from appliance.learned import Learned
-from appliance.rounds import Rounds
-from appliance.timeline import Run, Share, Stretch
+from appliance.energy.attribution import Sight
+from appliance.energy.books import Books
+from appliance.energy.entries import Entries
+from appliance.energy.learned import Learned
+from appliance.energy.rounds import Rounds
+from appliance.energy.timeline import Run, Share, Stretch
 from drivers.errors import DriverError
 from drivers.plant_meter import PlantMeter, Sensor
 from drivers.plant_story import Began, Ended, Event, Story, Turned

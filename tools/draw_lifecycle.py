@@ -14,8 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import get_args
 
-from appliance import lifecycle as lc
-from appliance.lifecycle import Load, Machine, State, step
+from appliance.machine import lifecycle as lc
+from appliance.machine.lifecycle import Load, Machine, State, step
 from policies.ladder import Depth
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "architecture.md"

@@ -31,7 +31,7 @@ GLIBC_MINORS = range(5, 36)  # up to 2.35: Ubuntu 22.04 is the oldest system we 
 
 HEADER = """\
 # Which files make an engine, for each kind of machine. Written by
-# tools/lock_engines.py; read by appliance/engine_lock.py, which chooses the
+# tools/lock_engines.py; read by appliance/setup/engine_lock.py, which chooses the
 # entry, and by install.sh, which installs it with --require-hashes --no-deps.
 #
 # A package is a pip requirement and the wheels it may be: tag, then SHA-256.

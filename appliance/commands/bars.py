@@ -10,7 +10,7 @@ import click
 
 from appliance.commands import terminal
 from appliance.commands.tables import Row
-from appliance.tally import PARTS, Part, part_j
+from appliance.reports.tally import PARTS, Part, part_j
 
 
 class Look(NamedTuple):

@@ -14,9 +14,9 @@ import click
 from appliance.commands.options import as_json, print_json
 
 if TYPE_CHECKING:
-    from appliance.checks.findings import Finding, Report
     from appliance.config import Config
     from appliance.errors import ConfigError
+    from appliance.setup.checks.findings import Finding, Report
 
 MARKS = {
     "fine": ("✓", "green"),
@@ -60,7 +60,7 @@ def doctor(
     if file is not None:
         _capture(file, json_)
         return
-    from appliance.doctor import examine
+    from appliance.setup.doctor import examine
 
     config, failure = _configured(path or ctx.obj)
     report = examine(config, failure=failure, deep=deep)
@@ -86,7 +86,7 @@ def _configured(path: str | None) -> tuple[Config, ConfigError | None]:
 
 
 def _capture(file: Path, json_: bool) -> None:
-    from appliance.doctor import capture
+    from appliance.setup.doctor import capture
 
     try:
         names = capture(file)

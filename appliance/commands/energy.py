@@ -16,9 +16,9 @@ from appliance.commands import spans, terminal
 from appliance.commands.options import Form, as_data, print_csv, print_json, with_config
 
 if TYPE_CHECKING:
-    from appliance.accounts import Account, Accounts, By
     from appliance.config import Config
-    from appliance.wall import Span
+    from appliance.reports.accounts import Account, Accounts, By
+    from appliance.reports.wall import Span
 
 BY = ("hour", "day", "depth", "line", "model", "client")
 USUAL = {"hour": "24h", "day": "14d"}
@@ -81,7 +81,7 @@ def energy(
         case "people":
             terminal.say(f"{spans.title('nothing was booked', period)}", err=True)
     if plot is not None:
-        from appliance.plots import draw_energy
+        from appliance.reports.plots import draw_energy
 
         _draw(plot, lambda: draw_energy(plot, account, by, title, config.tariff.currency))
 
@@ -127,7 +127,7 @@ def savings(
         case "people":
             terminal.say(f"{spans.title('nothing was booked', period)}", err=True)
     if plot is not None:
-        from appliance.plots import draw_savings
+        from appliance.reports.plots import draw_savings
 
         _draw(plot, lambda: draw_savings(plot, account, title))
 
@@ -136,9 +136,9 @@ COMMANDS = (energy, savings)
 
 
 def _ask(config: Config, period: Span, question: Callable[[Accounts], Account]) -> Account:
-    from appliance.accounts import Accounts
-    from appliance.reading import opened
-    from appliance.tally import Prices
+    from appliance.reports.accounts import Accounts
+    from appliance.reports.tally import Prices
+    from appliance.storage.reading import opened
     from appliance.tariff import rate
 
     tariff = config.tariff

@@ -21,7 +21,7 @@ from appliance.commands.tables import (
 from appliance.commands.trust import NOT_MEASURED, explain
 
 if TYPE_CHECKING:
-    from appliance.accounts import Account
+    from appliance.reports.accounts import Account
 
 J_PER = {"kWh": 3.6e6, "Wh": 3600.0, "J": 1.0}
 G_PER = {"kg": 1000.0, "g": 1.0}

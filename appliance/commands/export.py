@@ -72,8 +72,8 @@ def export(
     Exit codes: 0 fine · 64 wrong usage · 66 FILE cannot be written · 69 there
     is no database.
     """
-    from appliance.export import TABLES, names, pieces
-    from appliance.reading import opened
+    from appliance.reports.export import TABLES, names, pieces
+    from appliance.storage.reading import opened
 
     if form is None:
         form = "jsonl" if output is not None and output.suffix == ".jsonl" else "csv"
@@ -105,7 +105,7 @@ def backup(config: Config, file: Path) -> None:
 
     Exit codes: 0 fine · 66 FILE cannot be written · 69 there is no database.
     """
-    from appliance.reading import copy
+    from appliance.storage.reading import copy
 
     part = file.with_name(f"{file.name}.part")
     try:

@@ -15,8 +15,8 @@ import click
 
 from appliance.commands import terminal
 from appliance.config import Config, MeterKind
+from appliance.energy.fitting import PATIENCE_S, Fit, Load, Which, fit_meter
 from appliance.errors import NotFitted, alone_in
-from appliance.fitting import PATIENCE_S, Fit, Load, Which, fit_meter
 
 
 def measured(

@@ -12,8 +12,8 @@ from appliance.commands.tables import Column, print_table
 
 if TYPE_CHECKING:
     from appliance.config import Config, MeterKind
-    from appliance.fitting import Fit, Load
-    from appliance.meter_list import Listed, Looks
+    from appliance.energy.fitting import Fit, Load
+    from appliance.energy.meter_list import Listed, Looks
 
 FITTED = ("nvml", "nvml_power", "ina3221", "rapl", "cpu_time")
 
@@ -46,7 +46,7 @@ def list_(config: Config, json_: bool) -> None:
 
     Exit codes: 0 fine · 78 the configuration is wrong.
     """
-    from appliance.meter_list import list_meters
+    from appliance.energy.meter_list import list_meters
 
     meters = list_meters(config)
     if json_:
@@ -116,8 +116,8 @@ def fit(
     Exit codes: 0 fine · 64 wrong usage · 65 the loads give no line, or cannot
     be measured · 78 the configuration is wrong · 130 interrupted.
     """
-    from appliance.fitting import Load
-    from appliance.fitting import fit as find_fit
+    from appliance.energy.fitting import Load
+    from appliance.energy.fitting import fit as find_fit
 
     chosen = kind or _billing(config)
     if low_w is not None and high_w is not None and load is None:
@@ -139,7 +139,7 @@ COMMANDS = (meter,)
 
 
 def _billing(config: Config) -> MeterKind:
-    from appliance.meter_list import billing_kind
+    from appliance.energy.meter_list import billing_kind
 
     kind = billing_kind(config)
     if kind is None or kind not in FITTED:

@@ -15,7 +15,7 @@ from appliance.commands.options import as_json, print_json, with_config
 
 if TYPE_CHECKING:
     from appliance.config import Config
-    from appliance.models import Shelf
+    from appliance.setup.models import Shelf
 
 SERVICE = "wattnap.service"
 
@@ -56,7 +56,7 @@ def add(folder: Path, name: str) -> None:
 @as_json
 def list_(json_: bool) -> None:
     """Say which models are here, and which is served."""
-    from appliance.models import Shelf
+    from appliance.setup.models import Shelf
 
     found = Shelf().list()
     if json_:
@@ -116,7 +116,7 @@ COMMANDS = (model,)
 def _writing() -> Iterator[Shelf]:
     """Root's; whoever else tries is told so."""
     from appliance.errors import NotForThisUser
-    from appliance.models import Shelf
+    from appliance.setup.models import Shelf
 
     os.umask(0o022)  # the engine, which is not root, has to read them
     try:

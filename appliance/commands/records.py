@@ -18,8 +18,8 @@ from appliance.commands.trust import NOT_MEASURED, explain
 
 if TYPE_CHECKING:
     from appliance.config import Config
-    from appliance.records import Found
-    from appliance.wall import Span
+    from appliance.reports.records import Found
+    from appliance.reports.wall import Span
 
 MOST = 100_000
 """`ledger export` is for more."""
@@ -59,7 +59,7 @@ def requests(
 
     Exit codes: 0 fine · 64 wrong usage · 69 there is no database.
     """
-    from appliance.records import find_requests
+    from appliance.reports.records import find_requests
 
     period = spans.span(since, until)
     found = _ask(config, find_requests, period, limit, state=state, model=model, client=client)
@@ -105,7 +105,7 @@ def wakes(
 
     Exit codes: 0 fine · 64 wrong usage · 69 there is no database.
     """
-    from appliance.records import find_wakes
+    from appliance.reports.records import find_wakes
 
     found = _ask(config, find_wakes, spans.span(since, until), limit)
     if _print_data("wakes", form, found):
@@ -134,7 +134,7 @@ COMMANDS = (requests, wakes)
 def _ask(
     config: Config, question: Callable[..., Found], period: Span, limit: int, **only: str | None
 ) -> Found:
-    from appliance.reading import opened
+    from appliance.storage.reading import opened
 
     with opened(config.database) as connection:
         return question(connection, period, limit, **only)

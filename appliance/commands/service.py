@@ -90,8 +90,8 @@ def demo(
     Exit codes: 0 all of it worked · 70 something did not · 75 the engine would
     not start · 78 a program or a folder cannot be used · 130 interrupted.
     """
-    from appliance.demo import show
-    from appliance.demo_settings import Parts
+    from appliance.demo.settings import Parts
+    from appliance.demo.show import show
 
     if engine_python is None and not fake:
         raise click.UsageError("Name an --engine-python, or try it with --fake.")
@@ -150,7 +150,7 @@ def trial(config: Config, engine_python: str) -> None:
     import asyncio
 
     from appliance import logs
-    from appliance.trial import try_out
+    from appliance.setup.trial import try_out
 
     logs.set_up(level=config.log.level)
     try:

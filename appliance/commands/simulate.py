@@ -15,8 +15,8 @@ from appliance.commands.tables import Column, print_table
 
 if TYPE_CHECKING:
     from appliance.config import Config
-    from appliance.ladder_file import PriceList
-    from appliance.simulation import Outcome, Simulation, Terms
+    from appliance.simulation.ladder_file import PriceList
+    from appliance.simulation.simulate import Outcome, Simulation, Terms
 
 J_PER = {"kWh": 3.6e6, "Wh": 3600.0, "J": 1.0}
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -82,8 +82,8 @@ def simulate(
     Exit codes: 0 fine · 64 wrong usage · 65 FILE is not what it should be · 66
     FILE cannot be written · 69 no matplotlib · 78 the configuration is wrong.
     """
-    from appliance.simulation import Terms, simulate
-    from appliance.simulation_data import gather
+    from appliance.simulation.data import gather
+    from appliance.simulation.simulate import Terms, simulate
 
     wanted, prices, notes = gather(config, traces, rungs)
     for note in notes:
@@ -109,7 +109,7 @@ COMMANDS = (simulate,)
 
 def show(found: Sequence[Simulation], prices: PriceList, terms: Terms) -> None:
     """For people: each trace, the medians of all, and what holds for any."""
-    from appliance.simulation import medians, promises
+    from appliance.simulation.simulate import medians, promises
 
     terminal.say(f"{prices.title} · a waiting person is worth {terms.lambda_w:g} W")
     for simulation in found:
@@ -163,7 +163,7 @@ def _figure(value: float) -> str:
 
 
 def _draw(path: Path, found: Sequence[Simulation], prices: PriceList, terms: Terms) -> None:
-    from appliance.simulation_plot import draw
+    from appliance.simulation.plot import draw
 
     try:
         draw(path, found, f"{prices.title}, a waiting person worth {terms.lambda_w:g} W")

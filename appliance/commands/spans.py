@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from appliance.commands.options import Command
-    from appliance.wall import Span
+    from appliance.reports.wall import Span
 
 HOURS = {"m": 1 / 60, "h": 1}
 DAYS = {"d": 1, "w": 7}
@@ -25,7 +25,7 @@ class When(click.ParamType[datetime]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
         from appliance.clock import SystemClock
-        from appliance.wall import EPOCH, day_start, days_ago
+        from appliance.reports.wall import EPOCH, day_start, days_ago
 
         now = SystemClock().utc()
         if value in {"today", "yesterday"}:
@@ -58,7 +58,7 @@ def span_options(command: Command) -> Command:
 
 def span(since: datetime | None, until: datetime | None, *, usual: str = "") -> Span:
     """`usual`: since when, if neither is given. Raises UsageError if the end comes first."""
-    from appliance.wall import Span
+    from appliance.reports.wall import Span
 
     if since is None and until is None and usual:
         since = When().convert(usual, None, None)

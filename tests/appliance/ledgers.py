@@ -11,7 +11,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from appliance.clock import iso
-from appliance.store import open_database
+from appliance.storage.store import open_database
 
 BERLIN = "CET-1CEST,M3.5.0,M10.5.0/3"
 """Without the system's list of zones: tzset(3)."""

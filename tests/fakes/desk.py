@@ -22,8 +22,8 @@ from appliance.notices import (
     Progress,
     Verbatim,
 )
+from appliance.reports.totals import Totals
 from appliance.request import Request
-from appliance.totals import Totals
 from drivers.fake import prompt_of
 
 Key = tuple[str, str, str]

@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from drivers.fake import Answer, prompt_of
 
 CHECK = "wattnap"
-"""The daemon's own prompt after each wake (appliance/canary.py): not held, and not in the log."""
+"""The daemon's prompt after each wake (appliance/machine/canary.py): not held, not in the log."""
 
 STUBBORN = """
 import os, signal, time

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import given, settings
 
-from appliance.lifecycle import State
+from appliance.machine.lifecycle import State
 from tests.fuzz.calls import BAD, CALLS, Call, Visit, visits
 from tests.fuzz.whole import Bench
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from appliance.doors.mqtt_message import Message
-from appliance.lifecycle import State
+from appliance.machine.lifecycle import State
 from tests.brokers import Mosquitto
 from tests.fuzz.messages import ANYHOW, BAD, MESSAGES, WELL, Said, Visit, placed, visits
 from tests.fuzz.whole import Bench, Whole

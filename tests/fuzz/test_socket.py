@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from appliance.lifecycle import State
+from appliance.machine.lifecycle import State
 from tests.fuzz.lines import BAD_LINES, LINES, TOO_LONG, Visit, visits
 from tests.fuzz.whole import Bench
 

@@ -27,7 +27,7 @@ from appliance import app
 from appliance.clock import SystemClock
 from appliance.config import Config, Energy, Engine, Inbox, Mqtt, Power, Socket
 from appliance.config_http import Http
-from appliance.lifecycle import State
+from appliance.machine.lifecycle import State
 from appliance.notices import ApplianceChanged, Notice
 from appliance.opening import open_doors
 from drivers.fake import FakeEngine, FakeMeter

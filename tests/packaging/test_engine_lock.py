@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine_lock import (
+from appliance.setup.engine_lock import (
     LOCK,
     Engine,
     Machine,

@@ -25,7 +25,7 @@ def make_version(machine: Machine, version: str, *, migration: str = "", notify:
     mine = [f'version = "{version}"' if line.startswith("version = ") else line for line in lines]
     project.write_text("\n".join(mine) + "\n")
     if migration:
-        (source / f"appliance/migrations/{MIGRATION}.sql").write_text(migration)
+        (source / f"appliance/storage/migrations/{MIGRATION}.sql").write_text(migration)
     if notify:
         with (source / "appliance/notify.py").open("a") as file:
             file.write(notify)

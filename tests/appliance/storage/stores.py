@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from appliance.store import Store
+from appliance.storage.store import Store
 
 
 @asynccontextmanager

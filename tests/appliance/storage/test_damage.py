@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from appliance import damage, inbox, wal
 from appliance.errors import ConfigError, StorageFailed, Unreachable
-from appliance.reading import reading
 from appliance.request import parse
-from appliance.store import Store, open_database
+from appliance.storage import damage, inbox, wal
+from appliance.storage.reading import reading
+from appliance.storage.store import Store, open_database
 from bench.rig import Rig
 from tests.appliance.commands import wattnap
 from tests.appliance.storage.clients import (

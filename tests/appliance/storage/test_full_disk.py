@@ -14,8 +14,8 @@ from sqlite_utils import Database
 
 from appliance.commands.power import describe
 from appliance.errors import StorageFailed
-from appliance.journal import MAX_ROWS
-from appliance.store import Store
+from appliance.storage.journal import MAX_ROWS
+from appliance.storage.store import Store
 from bench.rig import Rig
 from tests.appliance.commands import wattnap
 from tests.appliance.storage.clients import (

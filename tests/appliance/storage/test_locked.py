@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from appliance.store import Store
+from appliance.storage.store import Store
 from tests.appliance.storage.clients import attempts, held, let_go, runs, submit, unfinished, until
 from tests.appliance.storage.conftest import MakeRig
 from tests.appliance.storage.stores import opened

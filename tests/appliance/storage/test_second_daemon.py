@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance import state_dir
 from appliance.errors import InUse, StorageFailed
+from appliance.storage import state_dir
 from drivers.fake import FakeEngine
 from tests.appliance.commands import daemon, wattnap, write_config
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from appliance import backup, inbox
-from appliance.backup import FOLDER, KEPT
-from appliance.downgrade import downgrade
 from appliance.errors import StorageFailed
-from appliance.reading import shipped
 from appliance.request import parse
-from appliance.store import Store, migrations, open_database
+from appliance.storage import backup, inbox
+from appliance.storage.backup import FOLDER, KEPT
+from appliance.storage.downgrade import downgrade
+from appliance.storage.reading import shipped
+from appliance.storage.store import Store, migrations, open_database
 
 WHEN = inbox.Instant(at="2026-01-01T00:00:00.000Z", boot_id="b", boot_s=1.0, synced=True)
 LATER = "CREATE TABLE later (number INTEGER PRIMARY KEY) STRICT;\n"
