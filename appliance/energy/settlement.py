@@ -84,8 +84,11 @@ class Settlement:
         """Learn from what drew alone. As soon as it was seen: earlier intervals may wait for it."""
         if interval.counted_j is None:
             return
-        working = [p for p in interval.passages if p.stretch.line != "idle" or p.stretch.busy]
-        idle = [p for p in interval.passages if p not in working]
+        idle: list[Passage] = []
+        working: list[Passage] = []
+        for passage in interval.passages:
+            stretch = passage.stretch
+            (working if stretch.busy or stretch.line != "idle" else idle).append(passage)
         if not working and len(idle) == 1:
             self._see_idle(interval, idle[0], interval.counted_j)
         elif len(working) == 1 and not working[0].stretch.busy:
