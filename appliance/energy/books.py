@@ -34,6 +34,9 @@ SHORT_S = 1.0
 (Yang, Adamek & Armour, "Part-time power measurements", SC'24)."""
 AHEAD_S = 0.05
 """A stamp may seem to lie so far in the future: two clocks are read one after the other."""
+NOTHING = 0.0, 0.0
+"""Seconds, joules: what the latest look had counted and could not book, since by the meter's
+own clock it was no later than what is booked."""
 
 
 class Books:
@@ -64,6 +67,7 @@ class Books:
         self._leaving: deque[Period] = deque()
         self._last: Sample | None = None
         self._missed = False
+        self._withheld = NOTHING
         self._shift_s = 0.0
         self._booked_s = self._settled_s = clock.now()
         self._pending: deque[Interval] = deque()
@@ -175,9 +179,13 @@ class Books:
         """It was looked at. Not earlier than the sample before."""
         at_s, last = self._stamp(sample), self._last
         goes_on = last is not None and last.epoch == sample.epoch
-        if goes_on and at_s <= self._booked_s:
-            return  # it has nothing new; what it may have counted comes with the next
-        self._last = sample
+        if last is not None and goes_on and at_s <= self._booked_s:
+            # Nothing new by its own clock; what it may have counted comes with the next.
+            self._withheld = self._clock.now(), sample.energy_j - last.energy_j
+            return
+        if not goes_on:
+            self._book_withheld()
+        self._last, self._withheld = sample, NOTHING
         blind, self._missed = self._missed and self.source == "integral", False
         counted_j = sample.energy_j - last.energy_j if goes_on and last is not None else None
         # A new epoch: the counter began anew, and what it lost nobody knows.
@@ -185,8 +193,16 @@ class Books:
 
     def lapse(self) -> None:
         """Until now nothing was measured since the last look, and will not be."""
+        self._book_withheld()
         self._last = None
         self._book(self._clock.now(), None)
+
+    def _book_withheld(self) -> None:
+        """No look comes that could have brought it."""
+        at_s, counted_j = self._withheld
+        self._withheld = NOTHING
+        if counted_j > 0:
+            self._book(at_s, counted_j)
 
     def miss(self) -> None:
         """The meter did not answer. What it counts meanwhile is waited for, but not for ever."""
@@ -207,8 +223,9 @@ class Books:
 
     def close(self) -> None:
         """Nothing will be measured any more: settle all, with what is known."""
-        if self._clock.now() - self._booked_s > AHEAD_S:
-            self.lapse()  # the last look has failed
+        ahead = self._clock.now() - self._booked_s > AHEAD_S
+        if self._missed or self._withheld[1] > 0 or ahead:
+            self.lapse()  # there is no next look, or the last one has failed
         self._settle(everything=True)
         if self._period is not None and self._period.end_s == math.inf:
             self._leaving.append(self._period)

@@ -80,8 +80,10 @@ class Tokens:
         """
         if self.stretches < least:
             return None
-        # A weak belief in the usual proportion: it decides where the stretches do not.
-        belief, ratio = BELIEF * self._pp, PROMPT_TO_COMPLETION
+        # A weak belief in the usual proportion: it decides where the stretches do not, as where
+        # prompts are so short that what they drew is less than a hundredth.
+        ratio = PROMPT_TO_COMPLETION
+        belief = BELIEF * max(self._pp, (0.01 / ratio) ** 2 * self._cc)
         pp, pc, cc = self._pp + belief, self._pc - belief * ratio, self._cc + belief * ratio**2
         determinant = pp * cc - pc * pc
         if determinant <= 0:

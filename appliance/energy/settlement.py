@@ -252,7 +252,8 @@ class Settlement:
             expected_j = [sum(map(mul, token_j, tokens)) for tokens in guess.worked]
             joules = parted(guess.above_j, expected_j, [1.0] * len(expected_j))
             for (shared, given_j), run_j in zip(guess.given_j, joules, strict=True):
-                shared.counted_j += run_j - given_j
+                # Below 0 by rounding at most: what was given is in it.
+                shared.counted_j = max(0.0, shared.counted_j + run_j - given_j)
                 shared.guessed -= sure
                 if shared not in self.corrected:
                     self.corrected.append(shared)

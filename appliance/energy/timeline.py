@@ -151,7 +151,8 @@ class Run:
 
         def worked(tokens: int, start_s: float, end_s: float) -> float:
             whole_s = max(end_s - start_s, 1e-3)
-            return tokens * sight.between_s(start_s, start_s + whole_s, look_s, next_s) / whole_s
+            seconds = sight.between_s(start_s, start_s + whole_s, look_s, next_s)
+            return tokens * max(0.0, seconds) / whole_s  # less by rounding
 
         return (
             worked(self.prompt_tokens, self.start_s, first_s),
@@ -229,6 +230,8 @@ class Timeline:
             if stretch.line == "idle" and stretch.depth is Depth.AWAKE and not stretch.busy:
                 tail = tail_between_s(self.sight, *span)
             passages.append(Passage(stretch, seconds, *tail))
+        if not passages:  # looks so close together that nothing is found between them
+            passages = [Passage(self._stretches[-1], next_s - look_s)]
         runs = [
             run
             for run in self._runs

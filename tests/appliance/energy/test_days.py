@@ -10,9 +10,10 @@ import math
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from appliance.energy.books import AHEAD_S
 from appliance.energy.learned import Learned
 from bench.attribution import SENSORS, judged, sensors, true_lines
 from drivers.plant_meter import Sensor
@@ -111,8 +112,16 @@ def faulty(draw: st.DrawFn) -> Sensor:
     )
 
 
+def a_second() -> Story:
+    story = Story(H200, depth="off")
+    story.rest(1.0)
+    return story
+
+
 @settings(max_examples=100)
 @given(stories(), faulty())
+@example(a_second(), Sensor(kind="power", jumps_s=((0.0, -1.0),)))
+@example(a_second(), Sensor(kind="power", jumps_s=((0.0, -100.0),)))
 def test_whatever_happens(story: Story, sensor: Sensor) -> None:
     """Σ lines is what the meter has counted, none is negative, and all time is in one line."""
     played = play(story, sensor)
@@ -124,7 +133,8 @@ def test_whatever_happens(story: Story, sensor: Sensor) -> None:
         played.metered_j, rel=1e-6, abs=1e-6
     )
     assert all(joules >= 0 for joules in played.lines.values())
-    assert booked_s == pytest.approx(whole_s, rel=1e-6)
+    # A meter's clock may be behind by AHEAD_S: at the end that much has not been looked at.
+    assert whole_s - AHEAD_S <= booked_s <= whole_s * (1 + 1e-6)
     assert math.fsum(requests_j) == pytest.approx(
         played.lines["request", "awake"], rel=1e-6, abs=1e-6
     )

@@ -53,6 +53,18 @@ def test_requests_that_are_all_alike() -> None:
     assert prompt_j / answer_j == pytest.approx(0.025, rel=0.1)
 
 
+@pytest.mark.parametrize("prompt", [0.0, 1e-12, 1e-6, 0.01])
+def test_next_to_no_prompts(prompt: float) -> None:
+    """What they draw cannot be seen: the usual proportion says it, not the rounding of sums."""
+    tokens = Tokens()
+    for n in range(20):
+        tokens.add(prompt, 100, 50.0 + 0.01 * (n % 3))
+    prompt_j, answer_j = tokens.joules() or (0.0, 0.0)
+
+    assert answer_j == pytest.approx(0.5, rel=0.01)
+    assert prompt_j == pytest.approx(0.025 * 0.5, rel=0.2)
+
+
 @given(st.lists(st.tuples(*[st.floats(0, 1e4)] * 2, st.floats(-1e5, 1e5)), max_size=30))
 def test_no_token_gives_energy_back(stretches: list[tuple[float, float, float]]) -> None:
     """Whatever the meter said."""

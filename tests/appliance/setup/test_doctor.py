@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -297,8 +298,9 @@ def test_a_vllm_that_should_not_sleep(examined: Examine, tmp_path: Path) -> None
     assert (rungs["awake"], rungs["off"]) == ("", "")
 
 
-def test_no_vllm(examined: Examine, tmp_path: Path) -> None:
+def test_no_vllm(examined: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """69, no rung but off, and which setting names one."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))  # there is no engine beside it
     report = examined(DESKTOP, config_in(tmp_path, python="/nonexistent/python"))
 
     assert report.exit_status == os.EX_UNAVAILABLE

@@ -23,7 +23,7 @@ ACCEPT_FOREVER = """
 import asyncio, sys
 from pathlib import Path
 from functools import partial
-from appliance import inbox
+from appliance.storage import inbox
 from appliance.request import parse
 from appliance.storage.store import Store
 
