@@ -6,7 +6,8 @@ Everything is real but engine, meter and clock (tests.benches); a request takes 
 says. A fifth of all requests are of class batch with a day of slack: `added` to the trace, at
 times that have nothing to do with people, as reports and sensors have; or `taken` from it, any
 fifth of it. For each: wakes if batch requests wake the engine as others do, wakes if they are
-deferred, deadlines missed, and how long people and batch requests waited for their answers.
+deferred, wakes if only people's requests came (whoever defers cannot wake less), deadlines
+missed, and how long people and batch requests waited for their answers.
 Prints a line of JSON for each trace and kind, and one for the whole.
 """
 
@@ -96,6 +97,10 @@ async def replay(arrivals: list[Arrival], options: argparse.Namespace, *, defer:
             return {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
 
 
+def fewer(before: Any, after: Any) -> float:
+    return round(1 - float(after["wakes"]) / float(before["wakes"]), 3)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traces", type=Path, required=True)
@@ -117,6 +122,8 @@ def main() -> None:
             arrivals = KINDS[kind](trace, options.share, random.Random(options.seed))
             never = asyncio.run(replay(arrivals, options, defer=False))
             with_it = asyncio.run(replay(arrivals, options, defer=True))
+            people = [arrival for arrival in arrivals if not arrival.batch]
+            alone = asyncio.run(replay(people, options, defer=False))
             result = {
                 "trace": path.stem,
                 "kind": kind,
@@ -124,7 +131,9 @@ def main() -> None:
                 "batch": sum(arrival.batch for arrival in arrivals),
                 "without": never,
                 "deferred": with_it,
-                "fewer_wakes": round(1 - with_it["wakes"] / never["wakes"], 3),
+                "people_alone": alone,
+                "fewer_wakes": fewer(never, with_it),
+                "fewer_at_most": fewer(never, alone),
             }
             results.append(result)
             report(result)
@@ -132,13 +141,13 @@ def main() -> None:
     whole |= {"traces": str(options.traces), "late": sum(r["deferred"]["late"] for r in results)}
     whole["failed"] = sum(r["deferred"]["failed"] for r in results)
     for kind in options.kinds.split(","):
-        fewer = [r["fewer_wakes"] for r in results if r["kind"] == kind]
-        if fewer:
-            whole[f"{kind}_fewer_wakes"] = {
-                "least": min(fewer),
-                "median": round(statistics.median(fewer), 3),
-                "most": max(fewer),
-            }
+        for name in ("fewer_wakes", "fewer_at_most"):
+            if shares := [r[name] for r in results if r["kind"] == kind]:
+                whole[f"{kind}_{name}"] = {
+                    "least": min(shares),
+                    "median": round(statistics.median(shares), 3),
+                    "most": max(shares),
+                }
     report(whole)
 
 
