@@ -177,18 +177,18 @@ class Books:
 
     def take(self, sample: Sample) -> None:
         """It was looked at. Not earlier than the sample before."""
-        at_s, last = self._stamp(sample), self._last
-        goes_on = last is not None and last.epoch == sample.epoch
-        if last is not None and goes_on and at_s <= self._booked_s:
-            # Nothing new by its own clock; what it may have counted comes with the next.
-            self._withheld = self._clock.now(), sample.energy_j - last.energy_j
-            return
-        if not goes_on:
+        at_s, last, counted_j = self._stamp(sample), self._last, None
+        if last is not None and last.epoch == sample.epoch:
+            counted_j = sample.energy_j - last.energy_j
+            if at_s <= self._booked_s:
+                # Nothing new by its own clock; what it may have counted comes with the next.
+                self._withheld = self._clock.now(), counted_j
+                return
+        else:
+            # A new epoch: the counter began anew, and what it lost nobody knows.
             self._book_withheld()
         self._last, self._withheld = sample, NOTHING
         blind, self._missed = self._missed and self.source == "integral", False
-        counted_j = sample.energy_j - last.energy_j if goes_on and last is not None else None
-        # A new epoch: the counter began anew, and what it lost nobody knows.
         self._book(at_s, counted_j, blind=blind)
 
     def lapse(self) -> None:
@@ -223,8 +223,8 @@ class Books:
 
     def close(self) -> None:
         """Nothing will be measured any more: settle all, with what is known."""
-        ahead = self._clock.now() - self._booked_s > AHEAD_S
-        if self._missed or self._withheld[1] > 0 or ahead:
+        behind = self._clock.now() - self._booked_s > AHEAD_S
+        if self._missed or self._withheld[1] > 0 or behind:
             self.lapse()  # there is no next look, or the last one has failed
         self._settle(everything=True)
         if self._period is not None and self._period.end_s == math.inf:
