@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
-from tools.lock_engines import RECIPES, applies, missing, python_marker, wheels_for
+from appliance.setup.engine_lock import Engine, read_lock
+from tools.lock_engines import RECIPES, Recipe, applies, missing, python_marker, wheels_for
 
 RECIPE = RECIPES[0]
 SHA = "a" * 64
+ENGINES = {engine.name: engine for engine in read_lock()}
+LOCKED = [pytest.param(recipe, ENGINES[recipe.name], id=recipe.name) for recipe in RECIPES]
+NVIDIA = [engine for engine in ENGINES.values() if engine.accelerator == "nvidia"]
 
 
 def package(name: str, *files: str, marker: str | None = None) -> dict[str, Any]:
@@ -85,3 +89,20 @@ def test_the_marker_means_these_pythons(pythons: tuple[str, ...]) -> None:
 
     everyone = ("3.11", "3.12", "3.13", "3.14")
     assert tuple(p for p in everyone if applies(marker or None, "x86_64", p)) == pythons
+
+
+@pytest.mark.parametrize(("recipe", "engine"), LOCKED)
+def test_each_python_on_offer_has_all_wheels(recipe: Recipe, engine: Engine) -> None:
+    """The lock as it is: what it says to be installable is."""
+    packages = {name: list(wheels) for name, wheels in engine.packages.items()}
+
+    lacking = {python: missing(packages, recipe, python) for python in engine.pythons}
+    assert not any(lacking.values()), lacking
+
+
+@pytest.mark.parametrize("engine", NVIDIA, ids=lambda engine: engine.name)
+def test_an_engine_for_a_gpu_loads_with_instanttensor(engine: Engine) -> None:
+    """Under each of its Pythons, unconditionally: vLLM for CUDA asks for it by itself so far."""
+    assert "instanttensor" in [
+        requirement.partition("==")[0] for requirement in engine.packages if ";" not in requirement
+    ]
