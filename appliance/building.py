@@ -61,6 +61,13 @@ def _graph_sizes(
     return "few" if device == "cuda" else ()  # a CPU has no graphs
 
 
+def _load_format(asked: str, model: str, device: str) -> str:
+    if asked != "auto":
+        return asked
+    readable = device == "cuda" and any(Path(model).glob("*.safetensors"))
+    return "fastest" if readable else ""
+
+
 def build_engine(config: Config, *, fake: bool = False) -> Engine:
     """The engine that the configuration names. Raises ConfigError if it cannot be started."""
     settings, chosen = config.engine, engine_settings(config)
@@ -99,6 +106,8 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
             kv_cache_bytes=chosen.kv_cache_bytes,
             max_num_seqs=chosen.max_running,
             enforce_eager=chosen.enforce_eager,
+            compile=settings.compile or device != "cuda",
+            load_format=_load_format(settings.load_format, model, device),
             quantization=settings.quantization,
             speculative_ngram_tokens=settings.speculative_ngram_tokens,
             priority_scheduling=settings.priority_scheduling,

@@ -21,6 +21,7 @@ Kind = Literal[
     "disk_full",
     "place_taken",
     "no_device",
+    "bad_loader",
     "bad_install",
     "not_permitted",
     "bad_flag",
@@ -94,6 +95,8 @@ SIGNS: dict[Kind, re.Pattern[str]] = {
         r"|forward compatibility was attempted|system not yet initialized"
         r"|no kernel image is available for execution|libcuda\.so[.\d]*: cannot open"
     ),
+    # model_executor/model_loader/weight_utils.py, and any line of its own in a traceback.
+    "bad_loader": re.compile(r"Please install instanttensor|^\s*File \".*/instanttensor/"),
     "bad_install": re.compile(
         r"^(ModuleNotFoundError|ImportError): |undefined symbol|cannot open shared object file"
         r"|PackageNotFoundError"
@@ -143,6 +146,7 @@ ADVICE: dict[Kind, str] = {
         "vLLM finds no GPU that it can use: see to the driver (nvidia-smi), or to"
         " engine.device; a vLLM built for a newer CUDA needs a newer driver"
     ),
+    "bad_loader": "InstantTensor cannot load this model here: correct engine.load_format",
     "bad_install": "the engine's packages do not fit together: install the engine anew",
     "not_permitted": "the daemon's user may not read or write that: see to owner and mode",
     "bad_flag": "this vLLM does not take such a flag: correct engine.args",
@@ -170,7 +174,7 @@ def explain(lines: Iterable[str], status: int, *, oom_kills: int = 0) -> Failure
     for kind, sign in SIGNS.items():
         shown = next((line for line in said if sign.search(line)), None)
         if shown is not None:
-            return _read(kind, shown)
+            return _read(kind, last_words(kept) if kind == "bad_loader" else shown)
     # The kernel tells nobody whom it has killed; but it counts, and SIGKILL came from someone.
     killed = status == -9 or any(map(KILLED_CHILD.search, said))
     if killed and oom_kills:

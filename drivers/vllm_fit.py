@@ -34,6 +34,7 @@ LASTING: dict[Kind, type[DriverError]] = {
     "no_device": NotPresent,
     "no_model": NotPresent,
     "not_permitted": NotPermitted,
+    "bad_loader": NotSupported,
     "bad_install": NotSupported,
     "bad_flag": NotSupported,
     "bad_model": NotSupported,
@@ -99,6 +100,10 @@ class Fit:
             why = f"it does not fit{told}: {failure.advice} ({failure.said})"
             self._forget_passing()
             return (Refused if failure.others else NotSupported)(device, why)
+        if failure.kind == "bad_loader" and self._reduce(failure):
+            return Died(
+                device, status, f"{failure.said}; the next start loads without InstantTensor"
+            )
         if failure.kind in LASTING:
             return LASTING[failure.kind](device, f"{failure.advice} ({failure.said})")
         advice = f"; {failure.advice}" if failure.advice else ""

@@ -19,8 +19,8 @@ a socket of whole messages, JSON each:
               its three descriptors. COMMAND is what would follow `python`
     from us   {"forked": PID} with a pidfd, or {"refused": WHY}
 
-It ends at the end of CONTROL, and is killed with the daemon. It never touches the
-GPU: there is no context, no memory and no watt of it there. Standard library only,
+It ends at the end of CONTROL, and is killed with the daemon. It never begins to use the
+GPU: there is no context, no memory and no watt of it there, and nothing of it is open. Standard library only,
 but for what it imports for the servers.
 """
 
@@ -54,15 +54,16 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(BESIDE).parent))
 
 from drivers import guard
-from drivers.vllm_imports import Spoilt, Unfit, import_all, on_gpu, preload
+from drivers.vllm_imports import Spoilt, Unfit, import_all, let_go_of_nvml, on_gpu, preload
 
 if __name__ == "__main__":
     sys.path.pop(0)
 
 MESSAGE_BYTES = 1 << 20
 # Beginnings of the names of threads that a fork does well without: jemalloc (in pyarrow,
-# say) sees to forks itself, and then does in line what that thread would have done.
-DISPENSABLE = ("jemalloc_bg_thd",)
+# say) sees to forks itself, and then does in line what that thread would have done. The other
+# one NVML leaves behind; forks without it used CUDA and NVML (driver 580.159).
+DISPENSABLE = ("jemalloc_bg_thd", "cuda0")
 
 
 def main(
@@ -105,6 +106,7 @@ def begin_anew(control: socket.socket, spoilt: Spoilt) -> NoReturn:
 
 def settle() -> None:
     """Make forks cheap, and be sure that they are safe. Raises Unfit."""
+    let_go_of_nvml()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page that it looks at
     # Threads that mind forks (OpenBLAS has one per core) are ended by a first one, and
@@ -120,7 +122,7 @@ def be_sure() -> None:
     if torch is not None and torch.cuda.is_initialized():
         raise Unfit("importing vLLM has initialized CUDA, which no fork could use")
     if on_gpu():
-        raise Unfit("importing vLLM has opened the GPU, which no fork could use")
+        raise Unfit("importing vLLM has begun to use the GPU, which no fork could")
     if others := [name for name in threads() if not name.startswith(DISPENSABLE)]:
         named = ", ".join(sorted(others))
         raise Unfit(f"importing vLLM has started threads that forks would lack: {named}")

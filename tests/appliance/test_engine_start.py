@@ -14,9 +14,11 @@ import pytest
 
 from appliance.building import build_engine
 from appliance.config import Config
-from tests.fakes.python_with_vllm import python_that_serves
+from tests.fakes.python_with_vllm import python_that_serves, python_with
 
-FEW = ["1", "2", "4", "8", "16", "24", "32", "48", "64", "96", "128"]
+SMALL = ["1", "2", "4"]
+DECODING = [*SMALL, "8", "16", "24", "32", "48", "64"]
+FEW = [*DECODING, "96", "128"]
 CACHES = (
     "VLLM_CACHE_ROOT",
     "TORCHINDUCTOR_CACHE_DIR",
@@ -48,10 +50,18 @@ class Told:
         return rest[: next((n for n, word in enumerate(rest) if word[:2] == "--"), len(rest))]
 
 
-async def told(place: Path, *, vllm: str = "0.32.0", life: str = "run", **engine: Any) -> Told:
-    """Start an engine of that vLLM as the daemon would, with these keys in the file."""
+async def told(
+    place: Path, *, vllm: str = "0.32.0", instant: bool = False, life: str = "run", **engine: Any
+) -> Told:
+    """Start an engine of that vLLM as the daemon would, with these keys in the file.
+
+    `instant`: InstantTensor is beside it.
+    """
+    python = python_that_serves(place / "venv", vllm)
+    if instant:
+        python_with(place / "venv", "0.2.2", "instanttensor")
     keys: dict[str, Any] = {
-        "python": str(python_that_serves(place / "venv", vllm)),
+        "python": str(python),
         "model": str(place),
         "device": "cuda",
         "warm_host": "off",
@@ -103,8 +113,10 @@ async def test_a_start_as_the_file_says(place: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "sizes"),
     [
-        ({}, FEW),
-        ({"max_running": 4}, FEW),
+        ({}, DECODING),
+        ({"compile": True}, FEW),
+        ({"max_running": 4}, SMALL),
+        ({"max_running": 4, "compile": True}, FEW),
         ({"cudagraph_capture_sizes": []}, None),
         ({"cudagraph_capture_sizes": [1, 2]}, ["1", "2"]),
         ({"enforce_eager": True}, None),
@@ -119,6 +131,45 @@ async def test_graphs(place: Path, keys: dict[str, Any], sizes: list[str] | None
 
 
 @pytest.mark.parametrize(
+    ("keys", "alone"), [({}, True), ({"compile": True}, False), ({"device": "cpu"}, False)], ids=str
+)
+async def test_compiled_or_not(place: Path, keys: dict[str, Any], *, alone: bool) -> None:
+    """By default a GPU's engine is not compiled; how a CPU's is nobody says."""
+    assert ((await told(place, **keys)).after("--compilation-config") is not None) is alone
+
+
+@pytest.mark.parametrize(
+    ("keys", "form"),
+    [
+        ({}, ["instanttensor"]),
+        ({"load_format": "safetensors"}, ["safetensors"]),
+        ({"args": ["--load-format", "dummy"]}, ["dummy"]),
+        ({"device": "cpu"}, None),
+    ],
+    ids=str,
+)
+async def test_how_weights_are_read(
+    place: Path, keys: dict[str, Any], form: list[str] | None
+) -> None:
+    """Fastest if there are safetensors, and the engine has what reads them so."""
+    (place / "model.safetensors").touch()
+    found = await told(place, instant=True, **keys)
+
+    assert found.after("--load-format") == form
+    if form == ["instanttensor"]:
+        assert found.env["INSTANTTENSOR_BACKEND"] == "BUFFERED"
+
+
+async def test_what_cannot_be_read_fastest(place: Path) -> None:
+    """Without the package, or without safetensors, vLLM reads as it thinks best."""
+    other = await told(place, instant=True)
+    (place / "model.safetensors").touch()
+    lacking = await told(place, instant=False)
+
+    assert other.after("--load-format") is lacking.after("--load-format") is None
+
+
+@pytest.mark.parametrize(
     ("vllm", "flag", "plan"),
     [
         ("0.11.2", "--cuda-graph-sizes", None),
@@ -129,7 +180,7 @@ async def test_graphs(place: Path, keys: dict[str, Any], sizes: list[str] | None
 async def test_in_the_words_of_its_version(
     place: Path, vllm: str, flag: str, plan: str | None
 ) -> None:
-    found = await told(place, vllm=vllm, startup_plan=True, max_running=4)
+    found = await told(place, vllm=vllm, startup_plan=True, max_running=4, compile=True)
 
     assert found.after(flag) == FEW
     assert found.env.get("VLLM_ENABLE_STARTUP_PLAN") == plan

@@ -174,6 +174,10 @@ SAID = {
     "disk": ("disk_full", "OSError: [Errno 28] No space left on device: '/var/lib/x'"),
     "socket": ("place_taken", "OSError: [Errno 98] Address already in use"),
     "another user's": ("not_permitted", "PermissionError: [Errno 13] Permission denied: '/m/x'"),
+    "loader": (
+        "bad_loader",
+        CORE + "ImportError: Please install instanttensor via `pip install vllm[instanttensor]`",
+    ),
     # Nothing that we know.
     "else": ("unknown", CORE + "ValueError: too little memory"),
 }
@@ -215,6 +219,20 @@ def test_who_else_has_the_memory() -> None:
 
     assert not explain([alone], 1).others
     assert explain([beside], 1).others
+
+
+def test_whoever_fails_inside_the_loader_is_the_loader() -> None:
+    """Whatever it says; but not who fails after it has loaded."""
+    said = [
+        CORE + '  File "/e/site-packages/instanttensor/_impl.py", line 171, in select_backend',
+        CORE + "RuntimeError: No available backend was found among candidates [MMAP].",
+        *ENDING,
+    ]
+    loaded = ["Loading safetensors using InstantTensor loader: 100% Completed", *said[1:]]
+
+    assert explain(said, 1).kind == "bad_loader"
+    assert explain(said, 1).said.startswith("RuntimeError: No available backend")
+    assert explain(loaded, 1).kind == "unknown"
 
 
 def test_a_report_is_no_failure() -> None:

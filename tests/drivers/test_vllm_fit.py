@@ -80,6 +80,23 @@ def test_each_start_that_fails_says_what_comes_next(place: Path) -> None:
     assert "choose a smaller or quantized model" in str(told[-1])
 
 
+def test_a_loader_that_fails_is_left_out(place: Path) -> None:
+    """The next start reads as vLLM does, and that is remembered; who asked for it is told."""
+    one = Fit(place / "fit.json", Settings(load_format="fastest"))
+    one.begin("k")
+    error = one.failed("vllm", [SAID["loader"][1]], 1)
+    one.worked()
+
+    assert isinstance(error, Died)
+    assert "the next start loads without InstantTensor" in str(error)
+    assert one.settings.load_format == ""
+    assert one.smaller == ("load_format vLLM's own instead of fastest",)
+
+    asked = Fit(place / "fit.json", Settings(), ("--load-format", "instanttensor"))
+
+    assert isinstance(asked.failed("vllm", [SAID["loader"][1]], 1), NotSupported)
+
+
 def test_without_room_beside_others_it_waits_for_them(place: Path) -> None:
     """That is no fault of the settings, and passes."""
     line = SAID["share, 0.11"][1].replace("(6.44/11.63", "(0.40/11.63")

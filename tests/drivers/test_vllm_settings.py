@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -288,6 +289,35 @@ def test_fewer_requests_need_fewer_sizes() -> None:
 
     assert smaller.max_num_seqs == 16
     assert (flags_of(smaller, NEW)[-1], flags_of(asked, NEW)[-1]) == ("128", "256")
+
+
+def test_graphs_without_compiling() -> None:
+    """Of decoding alone, so none larger than it can fill; where a version can do that."""
+    asked = Settings(compile=False, cudagraph_capture_sizes="few", max_num_seqs=10)
+    told = flags_of(asked, NEW)[2:]
+
+    assert told[0] == "--compilation-config"
+    assert json.loads(told[1]) == {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
+    assert told[2:] == ["--cudagraph-capture-sizes", "1", "2", "4", "8", "10"]
+    assert flags_of(replace(asked, cudagraph_capture_sizes=()), NEW)[2:] == told[:2]
+    assert flags_of(asked, NEW, ("-O1",)) == ["--max-num-seqs", "10"]
+    assert "--compilation-config" not in flags_of(asked, OLD)
+    assert flags_of(replace(asked, enforce_eager=True), NEW)[2:] == ["--enforce-eager"]
+
+
+def test_the_fastest_loader() -> None:
+    """Is a flag and a variable, where the engine has it and nobody says otherwise."""
+    has, lacks = (
+        row_for(Install("vllm", "0.32.0", "2.13.0", is_there)) for is_there in (True, False)
+    )
+    fastest = Settings(load_format="fastest")
+
+    assert flags_of(fastest, has) == ["--load-format", "instanttensor"]
+    assert variables_of(fastest, has) == {"INSTANTTENSOR_BACKEND": "BUFFERED"}
+    assert flags_of(fastest, has, ("--load_format=dummy",)) == []
+    assert (flags_of(fastest, lacks), variables_of(fastest, lacks)) == ([], {})
+    assert flags_of(Settings(load_format="mistral"), has) == ["--load-format", "mistral"]
+    assert flags_of(fastest, row_for(Install("vllm", "0.18.0", "", instant=True))) == []
 
 
 def test_whoever_says_no_number_gets_vllms_sizes() -> None:

@@ -20,7 +20,7 @@ from .image import Image, Unfit
 
 # Measured by bench/reload.py.
 THREADS = 12
-CHUNK_BYTES = 16 << 20
+CHUNK_BYTES = 8 << 20
 SAVE_BUDGET_S = 20.0
 """Of one sleep, for the image. On a slow disk it takes several until there is one."""
 
