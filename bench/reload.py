@@ -145,7 +145,7 @@ def file_rates(file: Path, threads: int, *, pinned: bool) -> tuple[float, float]
 
         def by_read(lane: int) -> None:
             for start in starts[lane::threads]:
-                read(number, buffers[lane], start)
+                read(number, memoryview(buffers[lane].numpy()), start)
 
         def by_mapping(lane: int) -> None:
             for start in starts[lane::threads]:

@@ -20,8 +20,8 @@ a socket of whole messages, JSON each:
     from us   {"forked": PID} with a pidfd, or {"refused": WHY}
 
 It ends at the end of CONTROL, and is killed with the daemon. It never begins to use the
-GPU: there is no context, no memory and no watt of it there, and nothing of it is open. Standard library only,
-but for what it imports for the servers.
+GPU: there is no context, no memory and no watt of it there, and nothing of it is open.
+Standard library only, but for what it imports for the servers.
 """
 
 from __future__ import annotations

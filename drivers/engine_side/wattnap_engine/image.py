@@ -25,6 +25,8 @@ import torch
 PAGE_BYTES = 4096
 SPARE_BUFFERS = 4
 """More of them than threads that fill them: those that the device is fetching."""
+SUMMED_TOGETHER = 4
+"""Chunks. What that takes of the device is held until the engine ends, and is parked with it."""
 SPARE_BYTES = 4 << 30
 """What an image leaves free on its disk, where the daemon's database may be too."""
 
@@ -77,7 +79,7 @@ class Image:
             self._layout, self._marks = layout, {}
         end = chunks[-1].offset + chunks[-1].memory.numel()
         filled = self._open(end)
-        now = self._marks_of(chunks)
+        now = marks_of(regions, self._chunk_bytes)
         ends_s = time.perf_counter() + budget_s
         written = []
 
@@ -106,15 +108,14 @@ class Image:
         chunks = self._cut(regions)
         if layout_of(regions) != self._layout or len(self._marks) != len(chunks):
             raise Unfit("these weights were not saved")
-        weights = self._weights_on(regions[0].device)
-        marks = torch.zeros(len(chunks), dtype=torch.int64, device=weights.device)
 
         def fetch(lane: Lane, index: int) -> None:
             lane.load(self._file, chunks[index])
-            marks[index] = mark_of(chunks[index].memory, weights)  # hidden behind the reading
 
-        self._spread(fetch, range(len(chunks)), weights.device)
-        wrong = sum(mark != self._marks[index] for index, mark in enumerate(marks.tolist()))
+        self._spread(fetch, range(len(chunks)), regions[0].device)
+        # Not in the lanes: their threads take turns at Python, and that is what would take long.
+        marks = marks_of(regions, self._chunk_bytes)
+        wrong = sum(mark != self._marks[index] for index, mark in enumerate(marks))
         if wrong:
             raise Damaged(f"{wrong} of {len(chunks)} chunks of {self._path} are not what was saved")
         return sum(region.numel() for region in regions)
@@ -151,15 +152,6 @@ class Image:
             raise Unfit(f"{self._path} would leave less than {SPARE_BYTES >> 30} GiB of its disk")
         os.ftruncate(self._file, size)
         return min(status.st_size, size)
-
-    def _marks_of(self, chunks: Sequence[Chunk]) -> list[int]:
-        weights = self._weights_on(chunks[0].memory.device)
-        marks = [mark_of(chunk.memory, weights) for chunk in chunks]
-        return [int(mark) for mark in torch.stack(marks).tolist()]
-
-    def _weights_on(self, device: torch.device) -> torch.Tensor:
-        """Of the words of a chunk, in their sum."""
-        return torch.arange(1, self._chunk_bytes // 4, 2, dtype=torch.int64, device=device)
 
     def _spread(
         self, work: Callable[[Lane, int], None], indexes: Iterable[int], device: torch.device
@@ -199,23 +191,27 @@ class Ring:
             self._free.put(Buffer(memory, torch.cuda.Event() if cuda else None))
 
     @contextlib.contextmanager
-    def buffer(self, size: int) -> Iterator[torch.Tensor]:
-        """The first `size` bytes of one. What is ordered on the current stream may still use it."""
+    def buffer(self) -> Iterator[Buffer]:
+        """One of them. What is ordered on the current stream may still use it."""
         buffer = self._free.get()
         try:
             if buffer.fetched is not None:
                 buffer.fetched.synchronize()
-            yield buffer.memory[:size]
+            yield buffer
             if buffer.fetched is not None:
                 buffer.fetched.record()
         finally:
             self._free.put(buffer)
 
 
-@dataclass(frozen=True)
 class Buffer:
-    memory: torch.Tensor
-    fetched: torch.cuda.Event | None
+    """memory, bytes  the same, for torch and for the file
+    fetched        when the device has been to it
+    """
+
+    def __init__(self, memory: torch.Tensor, fetched: torch.cuda.Event | None) -> None:
+        self.memory, self.fetched = memory, fetched
+        self.bytes = memoryview(memory.numpy())
 
 
 class Lane:
@@ -238,37 +234,39 @@ class Lane:
 
     def load(self, file: int, chunk: Chunk) -> None:
         """Read one chunk, and order the device to fetch it, while the next one is read."""
-        with self._ring.buffer(chunk.memory.numel()) as buffer:
-            if read(file, buffer, chunk.offset) < buffer.numel():
+        size = chunk.memory.numel()
+        with self._ring.buffer() as buffer:
+            if read(file, buffer.bytes[:size], chunk.offset) < size:
                 raise Damaged("the image is too short")
-            chunk.memory.copy_(buffer, non_blocking=True)
+            chunk.memory.copy_(buffer.memory[:size], non_blocking=True)
 
     def save(self, file: int, chunk: Chunk, filled: int) -> int:
         """Make the file equal to a chunk; return how many bytes had to be written.
 
         The first `filled` bytes of the file hold something, possibly the same.
         """
-        with self._ring.buffer(chunk.memory.numel()) as have:
+        size: int = chunk.memory.numel()
+        with self._ring.buffer() as buffer:
+            have, left = buffer.memory[:size], buffer.bytes[:size]
             have.copy_(chunk.memory, non_blocking=True)
             if self._stream is not None:
                 self._stream.synchronize()
             if chunk.offset < filled:
                 there = torch.empty_like(have)
-                if read(file, there, chunk.offset) == len(have) and torch.equal(have, there):
+                got = read(file, memoryview(there.numpy()), chunk.offset)
+                if got == size and torch.equal(have, there):
                     return 0
-            left = memoryview(have.numpy())
             offset = chunk.offset
             while left:
                 done = os.pwrite(file, left, offset)
                 left, offset = left[done:], offset + done
-            return len(have)
+            return size
 
 
-def read(file: int, buffer: torch.Tensor, offset: int) -> int:
-    """Fill a buffer from the file; return how much of it there was."""
-    view = memoryview(buffer.numpy())
-    got = 0
-    while got < len(view) and (more := os.preadv(file, [view[got:]], offset + got)):
+def read(file: int, into: memoryview, offset: int) -> int:
+    """Fill it from the file; return how much of that there was."""
+    got, size = 0, len(into)
+    while got < size and (more := os.preadv(file, [into[got:]], offset + got)):
         got += more
     return got
 
@@ -277,11 +275,22 @@ def layout_of(regions: Sequence[torch.Tensor]) -> list[tuple[int, int]]:
     return [(region.data_ptr(), region.numel()) for region in regions]
 
 
-def mark_of(memory: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """A 64-bit sum of a chunk's words, weighted by their places: made where the memory is.
+def marks_of(regions: Sequence[torch.Tensor], chunk_bytes: int) -> list[int]:
+    """A 64-bit sum of each chunk's words, weighted by their places: made where the memory is.
 
     It tells lost, late and misplaced copies, not forgeries.
     """
-    odd = -memory.numel() % 8
-    words = (torch.nn.functional.pad(memory, (0, odd)) if odd else memory).view(torch.int64)
-    return (words * weights[: words.numel()]).sum()
+    device, words = regions[0].device, chunk_bytes // 8
+    weights = torch.arange(1, 2 * words, 2, dtype=torch.int64, device=device)
+    product = torch.empty((SUMMED_TOGETHER, words), dtype=torch.int64, device=device)
+    marks: list[torch.Tensor] = []
+    for region in regions:
+        whole = region.numel() // chunk_bytes
+        chunks = region[: whole * chunk_bytes].view(torch.int64).view(whole, words)
+        for some in chunks.split(SUMMED_TOGETHER):
+            torch.mul(some, weights, out=product[: len(some)])
+            marks.append(product[: len(some)].sum(dim=1))
+        if (rest := region[whole * chunk_bytes :]).numel():
+            rest = torch.nn.functional.pad(rest, (0, -rest.numel() % 8)).view(torch.int64)
+            marks.append((rest * weights[: len(rest)]).sum().view(1))
+    return [int(mark) for mark in torch.cat(marks).tolist()]
