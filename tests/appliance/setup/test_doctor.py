@@ -55,7 +55,9 @@ def config_in(folder: Path, **engine: Any) -> Config:
     """An installation that is all right."""
     state = folder / "state"
     state.mkdir(exist_ok=True)
-    python = engine.get("python") or str(python_with(folder, "0.32.0"))
+    if (python := engine.get("python")) is None:
+        python_with(folder, "0.2.2", "instanttensor")
+        python = str(python_with(folder, "0.32.0"))
     return Config(
         state_dir=str(state),
         runtime_dir=str(folder / "run"),
@@ -104,6 +106,29 @@ def test_a_desktop_that_is_all_right(examined: Examine) -> None:
     assert {f.what for f in report.findings if f.severity is not Severity.FINE} == {"socket"}
     assert "active" in found(report, "GPU").says
     assert "vllm 0.32.0" in found(report, "vLLM").says
+
+
+@pytest.mark.parametrize(
+    ("version", "keys", "noted"),
+    [
+        ("0.32.0", {}, True),
+        ("0.18.0", {}, False),
+        ("0.32.0", {"load_format": "safetensors"}, False),
+        ("0.32.0", {"device": "cpu"}, False),
+    ],
+)
+def test_an_engine_of_ones_own_may_load_slowly(
+    examined: Examine, tmp_path: Path, version: str, keys: dict[str, Any], *, noted: bool
+) -> None:
+    """What would make it quick, where it would; what works is not called a fault."""
+    python = str(python_with(tmp_path / "own", version))
+    report = examined(DESKTOP, config_in(tmp_path, python=python, **keys))
+    findings = [finding for finding in report.findings if finding.what == "weights"]
+
+    assert bool(findings) is noted
+    for finding in findings:
+        assert finding.severity is Severity.NOTE
+        assert finding.fix == (f"{python} -m pip install instanttensor",)
 
 
 @pytest.mark.parametrize(
