@@ -27,10 +27,19 @@ from drivers.protocols import Engine
 from drivers.vllm import VllmEngine
 from drivers.vllm_settings import Settings
 
-PLAIN = Settings(max_num_seqs=64, prefix_caching=False)
+PLAIN = Settings(
+    max_num_seqs=64,
+    prefix_caching=False,
+    compile=False,
+    load_format="fastest",
+    cudagraph_capture_sizes="few",
+)
+FP8 = replace(PLAIN, quantization="fp8")
 KINDS = {
     "plain": PLAIN,
-    "fp8": replace(PLAIN, quantization="fp8"),
+    "compiled": replace(PLAIN, compile=True),
+    "fp8": FP8,
+    "fp8_compiled": replace(FP8, compile=True),
     "ngram": replace(PLAIN, speculative_ngram_tokens=4),
     "priority": replace(PLAIN, priority_scheduling=True),
     "prefix": replace(PLAIN, prefix_caching=True),

@@ -28,7 +28,7 @@ def test_a_desktop(tmp_path: Path) -> None:
     found = settings(Engine(), probe(write(tmp_path, DESKTOP)), 5 * GIB)
 
     assert (found.kv_cache_bytes, found.max_running, found.enforce_eager) == (None, 64, False)
-    assert found.without == {}
+    assert (found.load_format, found.without) == ("fastest", {})
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
@@ -41,6 +41,7 @@ def test_without_a_gpu(tmp_path: Path, device: Literal["cpu", "auto"]) -> None:
     assert machine.memory.total_bytes > 0
     assert found.kv_cache_bytes == shared_kv_bytes(machine.memory.total_bytes, 2 * GIB)
     assert (found.max_running, found.enforce_eager, found.without) == (64, False, {})
+    assert found.load_format == ""
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_a_jetson(
     found = settings(Engine(), probe(jetson(board, tmp_path)), weights_gib * GIB)
 
     assert found.kv_cache_bytes == kv_mib * MIB
-    assert (found.max_running, found.enforce_eager) == (4, True)
+    assert (found.max_running, found.enforce_eager, found.load_format) == (4, True, "")
     assert set(found.without) == without
 
 
@@ -68,12 +69,12 @@ def test_a_jetson(
 def test_the_file_wins(tmp_path: Path, board: str | None) -> None:
     """Also against what we would advise; 0 still leaves the measuring to the engine."""
     machine = probe(jetson(board, tmp_path) if board else write(tmp_path, DESKTOP))
-    asked = Engine(kv_cache_mib=512, max_running=17, enforce_eager=False)
+    asked = Engine(kv_cache_mib=512, max_running=17, enforce_eager=False, load_format="safetensors")
     found = settings(asked, machine, GIB)
     measured = settings(Engine(kv_cache_mib=0), machine, GIB)
 
     assert (found.kv_cache_bytes, found.max_running) == (512 * MIB, 17)
-    assert not found.enforce_eager
+    assert (found.enforce_eager, found.load_format) == (False, "safetensors")
     assert measured.kv_cache_bytes is None
 
 
