@@ -19,6 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+UNIFIED_MEMORY = ("/dev/nvidia-uvm", "/dev/nvmap", "/dev/dxg")
+"""One of them is there if any process has begun to use CUDA; the last is Windows' way."""
 CUDA, NVML = "libcuda.so.1", "libnvidia-ml.so.1"
 NOT_INITIALIZED = 3
 """What each call of CUDA's driver interface returns before cuInit (cuda.h)."""
@@ -134,7 +136,8 @@ def on_gpu() -> bool:
     What it has open tells less: to count devices, as PyTorch does when it is asked whether there
     are any, NVML opens them too.
     """
-    if (driver := loaded(CUDA)) is None:
+    # Asked thousands of times, mostly for no GPU: looking for a library takes ten times as long.
+    if not any(map(os.path.exists, UNIFIED_MEMORY)) or (driver := loaded(CUDA)) is None:
         return False
     return bool(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) != NOT_INITIALIZED)
 

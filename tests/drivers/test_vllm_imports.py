@@ -6,45 +6,27 @@ its own, since a library stays.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-LIBRARIES = {
-    "libcuda.so.1": """
-        static int begun;
-        int cuInit(unsigned flags) { begun = 1; return 0; }
-        int cuDeviceGetCount(int *count) { *count = 1; return begun ? 0 : 3; }
-    """,
-    "libnvidia-ml.so.1": """
-        int users;
-        int nvmlInit_v2(void) { users++; return 0; }
-        int nvmlShutdown(void) { return users ? (users--, 0) : 1; }
-    """,
-}
+from tests.conftest import required
+from tests.fakes.cuda import FakeCuda, compiler
 
 
 @pytest.fixture
-def libraries(tmp_path: Path) -> Path:
-    """A folder with both."""
-    if (compiler := shutil.which("cc")) is None:
-        pytest.skip("no C compiler here")
-    for name, text in LIBRARIES.items():
-        source = (tmp_path / name).with_suffix(".c")
-        source.write_text(text)
-        command = [compiler, "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(tmp_path / name)]
-        subprocess.run([*command, str(source)], check=True)
-    return tmp_path
+def cuda(tmp_path: Path) -> FakeCuda:
+    required("gcc", compiler())
+    return FakeCuda(tmp_path / "cuda")
 
 
-def said(program: str, libraries: Path) -> str:
-    """What a Python prints that has those on its path."""
+def said(program: str, cuda: FakeCuda) -> str:
+    """What a Python prints that has those libraries on its path."""
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={"LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=cuda.env | {"PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         check=True,
@@ -52,11 +34,13 @@ def said(program: str, libraries: Path) -> str:
     return done.stdout.strip()
 
 
-def test_cuda_says_itself_whether_it_was_begun(libraries: Path) -> None:
+def test_cuda_says_itself_whether_it_was_begun(cuda: FakeCuda) -> None:
     """Not there, there, initialized; and asking alone does not load it."""
     program = """
 import ctypes
+from drivers import vllm_imports
 from drivers.vllm_imports import on_gpu
+vllm_imports.UNIFIED_MEMORY = ("/dev/null",)
 told = [on_gpu(), "libcuda" in open("/proc/self/maps").read()]
 cuda = ctypes.CDLL("libcuda.so.1")
 told.append(on_gpu())
@@ -64,10 +48,10 @@ cuda.cuInit(0)
 told.append(on_gpu())
 print(*told)
 """
-    assert said(program, libraries) == "False False False True"
+    assert said(program, cuda) == "False False False True"
 
 
-def test_nvml_is_let_go_by_whoever_forgot_to(libraries: Path) -> None:
+def test_nvml_is_let_go_by_whoever_forgot_to(cuda: FakeCuda) -> None:
     """However many have initialized it; and where it is not there, nothing happens."""
     program = """
 import ctypes
@@ -79,4 +63,4 @@ for _ in range(6):
 let_go_of_nvml()
 print(ctypes.c_int.in_dll(nvml, "users").value)
 """
-    assert said(program, libraries) == "0"
+    assert said(program, cuda) == "0"

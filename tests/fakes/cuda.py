@@ -1,4 +1,4 @@
-"""Processes on a GPU that is not there: libcuda.c, built once, and what it is told to do."""
+"""Processes on a GPU that is not there: its libraries, built once, and what they are told to do."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from pathlib import Path
 from drivers.checkpoint import STATES
 from drivers.tenants import Look
 
-SOURCE = Path(__file__).with_name("libcuda.c")
+LIBRARIES = {"libcuda.c": "libcuda.so.1", "libnvml.c": "libnvidia-ml.so.1"}
 
 
 @functools.cache
 def library() -> Path:
-    """The folder of the built libcuda.so.1. Raises FileNotFoundError without a compiler."""
+    """The folder of what was built. Raises FileNotFoundError without a compiler."""
     folder = Path(tempfile.mkdtemp(prefix="wn-libcuda-"))
     folder.chmod(0o755)
-    command = ["gcc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1")]
-    subprocess.run([*command, str(SOURCE)], check=True)
+    for source, name in LIBRARIES.items():
+        command = ["gcc", "-Wall", "-Werror", "-shared", "-fPIC", f"-Wl,-soname,{name}"]
+        file = Path(__file__).with_name(source)
+        subprocess.run([*command, "-o", str(folder / name), str(file)], check=True)
     return folder
 
 

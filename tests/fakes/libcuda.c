@@ -154,6 +154,7 @@ static void *some(size_t bytes) {
     return calloc(1, bytes < 1 << 20 ? bytes : 1 << 20);
 }
 
+int cuDeviceGetCount(int *count) { *count = 1; return initialised ? SUCCESS : NOT_INITIALIZED; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return SUCCESS; }
 int cuDevicePrimaryCtxRetain(void **context, int device) {
     (void)device;
