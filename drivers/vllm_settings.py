@@ -142,6 +142,7 @@ FLAGS = {
     "load_format": "--load-format",
 }
 """How vLLM calls what a step may change."""
+INSTANT_TENSOR = "instanttensor"
 
 
 TOLD = {
@@ -159,9 +160,6 @@ GRAPH_FLAGS = re.compile(
 """The operator's own words on graphs: beside them sizes of ours would be refused, or in the way."""
 LARGEST_GRAPH = 512  # vLLM's own default goes no further
 SHORT_PROMPT = 128
-
-
-INSTANT_TENSOR = "instanttensor"
 DECODING_ALONE = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
 """Graphs that need no compilation (config/compilation.py)."""
 

@@ -26,7 +26,7 @@ PAGE_BYTES = 4096
 SPARE_BUFFERS = 4
 """More of them than threads that fill them: those that the device is fetching."""
 SUMMED_TOGETHER = 4
-"""Chunks. What that takes of the device is held until the engine ends, and is parked with it."""
+"""Chunks. So much more of the device is held, by PyTorch, until the next sleep."""
 SPARE_BYTES = 4 << 30
 """What an image leaves free on its disk, where the daemon's database may be too."""
 
