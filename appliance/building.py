@@ -50,7 +50,12 @@ def build_hours(config: Config, clock: Clock) -> GoodHours:
 def engine_settings(config: Config) -> defaults.Settings:
     """What the engine is told on this machine: the file's values, and what "auto" means here."""
     model = Path(served(config.engine.model))
-    return defaults.settings(config.engine, probe(), defaults.weights_bytes(model))
+    return defaults.settings(
+        config.engine,
+        probe(),
+        defaults.weights_bytes(model),
+        safetensors=defaults.has_safetensors(model),
+    )
 
 
 def _graph_sizes(
@@ -59,11 +64,6 @@ def _graph_sizes(
     if asked != "auto":
         return asked
     return "few" if device == "cuda" else ()  # a CPU has no graphs
-
-
-def _load_format(chosen: str, model: str) -> str:
-    readable = chosen != "fastest" or any(Path(model).glob("*.safetensors"))
-    return chosen if readable else ""
 
 
 def build_engine(config: Config, *, fake: bool = False) -> Engine:
@@ -105,7 +105,7 @@ def build_engine(config: Config, *, fake: bool = False) -> Engine:
             max_num_seqs=chosen.max_running,
             enforce_eager=chosen.enforce_eager,
             compile=settings.compile or device != "cuda",
-            load_format=_load_format(chosen.load_format, model),
+            load_format=chosen.load_format,
             quantization=settings.quantization,
             speculative_ngram_tokens=settings.speculative_ngram_tokens,
             priority_scheduling=settings.priority_scheduling,

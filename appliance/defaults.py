@@ -49,10 +49,12 @@ class Settings:
     without: Mapping[Rest, str]
 
 
-def settings(engine: Engine, machine: Machine, weights_bytes: int) -> Settings:
+def settings(
+    engine: Engine, machine: Machine, weights_bytes: int, *, safetensors: bool
+) -> Settings:
     """The file's values, and for each "auto" the one for this machine.
 
-    `weights_bytes`: of the model's files; 0 if nobody knows.
+    `weights_bytes`: of the model's files; 0 if nobody knows. `safetensors`: they are of that kind.
     """
     unified = machine.unified
     kv, running, eager = engine.kv_cache_mib, engine.max_running, engine.enforce_eager
@@ -68,7 +70,7 @@ def settings(engine: Engine, machine: Machine, weights_bytes: int) -> Settings:
         kv_cache_bytes=kv_bytes,
         max_running=running,
         enforce_eager=unified if eager == "auto" else eager,
-        load_format=_load_format(engine, machine),
+        load_format=_load_format(engine, machine, safetensors=safetensors),
         without=_without(engine, machine),
     )
 
@@ -78,11 +80,12 @@ def _on_cpu(engine: Engine, machine: Machine) -> bool:
     return engine.device == "cpu" or (engine.device == "auto" and not machine.gpus)
 
 
-def _load_format(engine: Engine, machine: Machine) -> str:
+def _load_format(engine: Engine, machine: Machine, *, safetensors: bool) -> str:
     if engine.load_format != "auto":
         return engine.load_format
     # Where memory is shared, what InstantTensor takes for the device counts twice.
-    return "" if machine.unified or _on_cpu(engine, machine) else "fastest"
+    shared = machine.unified or _on_cpu(engine, machine)
+    return "fastest" if safetensors and not shared else ""
 
 
 def shared_kv_bytes(total_bytes: int, weights_bytes: int) -> int:
@@ -107,6 +110,11 @@ def _without(engine: Engine, machine: Machine) -> dict[Rest, str]:
     if engine.warm_host == "auto" and machine.memory.total_bytes < WARM_HOST_FROM_BYTES:
         reasons["host"] = "a warm host holds 1 GB, too much of less than 16 GB"
     return reasons
+
+
+def has_safetensors(model: Path) -> bool:
+    """Whether a model is a folder here, with weights of that kind."""
+    return any(model.glob("*.safetensors"))
 
 
 def weights_bytes(model: Path) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 from appliance.building import build_engine
 from appliance.config import Config
-from appliance.defaults import settings, weights_bytes
+from appliance.defaults import has_safetensors, settings, weights_bytes
 from appliance.errors import ConfigError, StorageFailed, Unreachable
 from appliance.power.prices import latest_made_of
 from appliance.setup import http_look
@@ -106,7 +106,9 @@ def gather(
         machine=found,
         driver_installed=driver_installed(root),
         distribution=_distribution(Tree(root)),
-        settings=settings(config.engine, found, size_bytes),
+        settings=settings(
+            config.engine, found, size_bytes, safetensors=has_safetensors(Path(model))
+        ),
         lacks=_lacks(config, install),
         install=install,
         other_python=_other_python(Path(sys.prefix)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,18 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance import defaults
 from appliance.config import Engine
 from appliance.defaults import (
     GIB,
     KV_LEAST_BYTES,
     KV_MOST_BYTES,
     MIB,
-    settings,
+    has_safetensors,
     shared_kv_bytes,
     weights_bytes,
 )
 from drivers.probe import probe
 from tests.trees import BOARDS, DESKTOP, jetson, write
+
+settings = partial(defaults.settings, safetensors=True)
 
 
 def test_a_desktop(tmp_path: Path) -> None:
@@ -29,6 +33,19 @@ def test_a_desktop(tmp_path: Path) -> None:
 
     assert (found.kv_cache_bytes, found.max_running, found.enforce_eager) == (None, 64, False)
     assert (found.load_format, found.without) == ("fastest", {})
+
+
+def test_what_cannot_be_read_fastest(tmp_path: Path) -> None:
+    """Weights of another kind, or of a model that is only named, are vLLM's to read."""
+    machine = probe(write(tmp_path / "desk", DESKTOP))
+    found = defaults.settings(Engine(), machine, GIB, safetensors=False)
+    named = has_safetensors(Path("some/model"))
+    (tmp_path / "model.gguf").touch()
+    other = has_safetensors(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+
+    assert found.load_format == ""
+    assert (named, other, has_safetensors(tmp_path)) == (False, False, True)
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])

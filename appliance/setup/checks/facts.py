@@ -86,11 +86,6 @@ class Facts:
         return self.wants_gpu or (self.config.engine.device == "auto" and bool(self.machine.gpus))
 
     @property
-    def loads_fastest(self) -> bool:
-        """Whether weights are to be read as fast as the engine can."""
-        return self.on_gpu and self.settings.load_format == "fastest"
-
-    @property
     def installed(self) -> bool:
         """Whether it is the service's daemon that this configuration means."""
         return (self.around.unit or {}).get("LoadState") == "loaded"

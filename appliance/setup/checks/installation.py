@@ -26,7 +26,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
     yield _config(facts)
     if facts.real_engine:
         yield _vllm(facts)
-        if facts.loads_fastest and not isinstance(facts.install, str):
+        if facts.settings.load_format == "fastest" and isinstance(facts.install, Install):
             yield from _weights(facts, facts.install)
     if facts.machine.gpus:
         yield _devices(facts)

@@ -115,6 +115,7 @@ def test_a_desktop_that_is_all_right(examined: Examine) -> None:
         ("0.18.0", {}, False),
         ("0.32.0", {"load_format": "safetensors"}, False),
         ("0.32.0", {"device": "cpu"}, False),
+        ("0.32.0", {"model": "some/name"}, False),
     ],
 )
 def test_an_engine_of_ones_own_may_load_slowly(
@@ -122,7 +123,10 @@ def test_an_engine_of_ones_own_may_load_slowly(
 ) -> None:
     """What would make it quick, where it would; what works is not called a fault."""
     python = str(python_with(tmp_path / "own", version))
-    report = examined(DESKTOP, config_in(tmp_path, python=python, **keys))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.safetensors").touch()
+    keys = {"model": str(tmp_path / "model"), "python": python} | keys
+    report = examined(DESKTOP, config_in(tmp_path, **keys))
     findings = [finding for finding in report.findings if finding.what == "weights"]
 
     assert bool(findings) is noted
