@@ -82,8 +82,8 @@ class Baking(Struct, frozen=True, kw_only=True):
 class Calibrating(Struct, frozen=True, kw_only=True):
     """A calibration moved on, or ended.
 
-    step     "starting", "resting", "down", "up", "as shipped" (without the boost switch); in the
-             end "calibrated", "failed" or "stopped"
+    step     "waiting" (for a bake to end), "starting", "resting", "down", "up", "as shipped"
+             (without the boost switch); in the end "calibrated", "failed" or "stopped"
     depth    of the rung that is measured: at rest there, on the way down to it, or up from it
     seconds  since it began
     left_s   about how long it will go on

@@ -99,6 +99,7 @@ def why(config: Config, json_: bool, limit: int) -> None:
 COMMANDS = (calibrate, why)
 
 STEPS = {
+    "waiting": "waiting for the bake to end",
     "starting": "starting the engine",
     "resting": "at rest, {depth}: waiting for level watts",
     "down": "on the way down, {depth}",
@@ -122,9 +123,8 @@ def _bar() -> Iterator[Any]:  # a function of an event
 
         def show(event: Event) -> None:
             done_s, left_s = event["seconds"], event["left_s"]
-            progress.update(
-                task, completed=done_s, total=max(1.0, done_s + left_s), description=doing(event)
-            )
+            total = max(1.0, done_s + left_s) if left_s else None  # not known yet
+            progress.update(task, completed=done_s, total=total, description=doing(event))
 
         yield show
 

@@ -188,6 +188,8 @@ def describe_calibration(told: dict[str, Any]) -> list[str]:
         case "partial":
             lacking = ", ".join(told["lacking"])
             return [f"not calibrated yet: {lacking}; `wattnap calibrate` goes on"]
+        case "calibrating" if told["step"] == "waiting":
+            return ["calibrating: once the bake has ended"]
         case "calibrating":
             minutes = max(1, round(told["left_s"] / 60))
             return [f"calibrating: {told['step']}, {told['depth']}; about {minutes} min to go"]

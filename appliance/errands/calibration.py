@@ -217,6 +217,9 @@ class Calibration:
         try:
             if not self._recipe:
                 raise LeftOff(str(before.get("reason", "it is not known which engine that is")))
+            if self._errands.hasten():
+                log.info("calibrating: once the bake has ended")
+                self._tell("waiting")
             async with self._errands.begin("calibrate") as self._errand:
                 await self._measure(self._errand, wish)
         except LeftOff as why:
@@ -255,9 +258,11 @@ class Calibration:
             self._keep_boost(measuring.boost_w)
         await errand.go_home()
 
-    def _tell(self, step: str, depth: Depth, left_s: float) -> None:
-        seconds, word = self._clock.now() - self._began_s, depth.name.lower()
-        log.info("calibrating: %s %s after %.0f s, about %.0f s to go", step, word, seconds, left_s)
+    def _tell(self, step: str, depth: Depth | None = None, left_s: float = 0.0) -> None:
+        seconds = self._clock.now() - self._began_s
+        word = "" if depth is None else depth.name.lower()
+        if word:
+            log.info("calibrating: %s %s, about %.0f s to go", step, word, left_s)
         self.state = {"state": "calibrating", "step": step, "depth": word, "left_s": round(left_s)}
         self._notices.tell(Calibrating(step=step, depth=word, seconds=seconds, left_s=left_s))
 

@@ -61,6 +61,13 @@ class Errands:
                     self._supervisor.idleness.lead(None)
                     self._going = None
 
+    def hasten(self) -> bool:
+        """The operator waits for the end of the one that goes on. False if none does."""
+        if self._going is None:
+            return False
+        self._going.hasten()
+        return True
+
     def stop(self, why: str) -> None:
         """Leave off, if one goes on; those that wait for it do not begin."""
         self._stops += 1

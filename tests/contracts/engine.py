@@ -173,20 +173,25 @@ class EngineContract:
             await self.idle(engine)
 
     async def test_serves_after_every_rest(self, engine: Engine) -> None:
-        """Sleep and wake, and sleep, park and wake, leave the engine able to serve."""
+        """Sleep and wake, and sleep, park and wake; it says what it said before.
+
+        The prompt's beginning was kept for prompts like it, and is not gone by afterwards.
+        """
         await engine.start()
+        body = chat_body("one two three " * 8, temperature=0)
+        said = (await answer(engine, body))["choices"]
         for _ in range(2):
             if "sleep" not in engine.lacks:
                 await engine.sleep()
                 await engine.wake()
 
-                assert await answer(engine)
+                assert (await answer(engine, body))["choices"] == said
             if "park" not in engine.lacks:
                 await engine.sleep()
                 await engine.park()
                 await engine.wake()
 
-                assert await answer(engine)
+                assert (await answer(engine, body))["choices"] == said
 
     async def test_does_not_sleep_while_it_serves(self, engine: Engine) -> None:
         """It refuses, and the answer goes on; afterwards it sleeps, and wakes to serve."""

@@ -21,7 +21,7 @@ from drivers.protocols import Engine
 from drivers.tenants import NvmlTenants
 from drivers.vllm import VllmEngine
 from drivers.vllm_settings import Settings
-from tests.contracts.engine import answer, stream_body
+from tests.contracts.engine import answer, chat_body, stream_body
 from tests.drivers.vllm_contract import VllmContract
 from tests.tiny_model import write_model
 
@@ -65,10 +65,11 @@ class TestVllmOnAGpu(VllmContract):
 
     async def test_parked_it_holds_nothing(self, engine: Engine) -> None:
         """No process of it is on the GPU, and the memory is as before the start; it comes back."""
+        body = chat_body(temperature=0)
         await engine.stop()
         empty = NvmlTenants().look()
         facts = await engine.start()
-        said = await answer(engine)
+        said = await answer(engine, body)
         await engine.sleep()
         await engine.park()
         parked = NvmlTenants().look()
@@ -78,4 +79,4 @@ class TestVllmOnAGpu(VllmContract):
 
         await engine.wake()
 
-        assert (await answer(engine))["choices"] == said["choices"]
+        assert (await answer(engine, body))["choices"] == said["choices"]

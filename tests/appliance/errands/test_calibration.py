@@ -331,6 +331,22 @@ async def test_a_bake_goes_before(tmp_path: Path) -> None:
         assert price(b, Depth.OFF).wake_s.mean == pytest.approx(UP_S[Depth.OFF])
 
 
+async def test_a_bake_that_goes_before_is_hastened(tmp_path: Path) -> None:
+    """Somebody asked in its midst: it waits for no pause, and the operator sees what for."""
+    async with ladder(tmp_path, config=configured(tmp_path, idle_timeout_s=HOUR_S)) as b:
+        b.appliance.bake.look(bake=True)
+        await b.clock.advance(5)
+        await b.send("a person asks")
+        await b.clock.advance(UP_S[Depth.OFF])
+        async with Follower(b) as follower:
+            assert [notice.step for notice in follower.told] == ["waiting"]
+            assert "calibrating: once the bake has ended" in describe(b.intake.state())
+            await b.clock.advance(2 * WHOLE_S)
+
+        assert follower.end == "calibrated"
+        assert b.intake.state()["bake"]["state"] == "baked"
+
+
 async def test_another_engine_has_other_prices(tmp_path: Path) -> None:
     """What changed is named; guesses stand in; and the first one's are still known."""
     async with ladder(tmp_path) as b:
