@@ -66,21 +66,21 @@ def below(made: Running) -> list[psutil.Process]:
     return psutil.Process(made.process.pid).children(recursive=True)
 
 
-def ram_mb(made: Running) -> dict[str, int]:
+def ram_mb(made: Running) -> dict[str, float]:
     """What is held for the engine, in proportional set sizes, by kind and by process.
 
     "file" is what programs and libraries have in the page cache: the kernel may drop it.
     """
-    held = dict.fromkeys(("anon", "shmem", "file"), 0)
+    held = dict.fromkeys(("anon", "shmem", "file"), 0.0)
     for process in below(made):
         with contextlib.suppress(psutil.Error, OSError):
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
             sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
             for kind in ("anon", "shmem", "file"):
-                held[kind] += sizes[f"Pss_{kind.capitalize()}"] >> 10
-            name = process.name()[:15]
-            held[name] = held.get(name, 0) + (sizes["Pss"] >> 10)
-    return held
+                held[kind] += sizes[f"Pss_{kind.capitalize()}"] / 1024
+            name = process.name()[:15].rsplit("/")[-1]
+            held[name] = held.get(name, 0.0) + sizes["Pss"] / 1024
+    return {what: round(size, 2) for what, size in held.items()}
 
 
 def slope(values: Sequence[float], after: int = 5) -> dict[str, float] | None:
@@ -160,13 +160,13 @@ class Ladder:
         if not self.offers(depth):
             return {"lacks": self.made.status()["lacks"]}
         down, up, ram, held = [], [], [], []
-        held_mb: dict[str, int] = {}
+        held_mb: dict[str, float] = {}
         self.said.clear()
         for _ in range(self.options.cycles):
             down.append(self.made.rest(depth))
             held.append(self.gpu.held_mb())
             held_mb = ram_mb(self.made)
-            ram.append(sum(held_mb[kind] for kind in ("anon", "shmem", "file")))
+            ram.append(round(held_mb["anon"] + held_mb["shmem"], 2))
             up.append(self.first())
         rows = self.made.rows(
             "SELECT outcome, seconds, error FROM ledger_transition"
@@ -180,8 +180,8 @@ class Ladder:
             "wake_with_check": spread(wakes),
             "failed": [row for row in rows if row["outcome"] != "ok"],
             "different_answers": len(self.said),
-            "ram_mb_slope": slope(ram),
-            "ram_mb": ram,
+            "held_ram_mb_slope": slope(ram),
+            "held_ram_mb": ram,
             "last_ram_mb": held_mb,
             "gpu_mb": held,
             "each_to_first_token_s": [round(s, 3) for s in up],

@@ -1,6 +1,6 @@
 """How fast `wattnap simulate` replays, and how much memory it takes.
 
-    python -m bench.simulate [--gaps 100000] [--kinds sessions_chat,…] [--rungs h200,desktop]
+    python -m bench.simulate [--gaps 100000] [--kinds sessions_chat,…] [--rungs FILE,desktop]
 
 The command as a user runs it, in a process of its own, on made-up traces of `--gaps` idle
 periods and of a tenth of that, Python's start and the reading of the file included. For each:
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument(
         "--kinds", default="sessions_chat,poisson_180,pareto_1,two_states,home,just_past"
     )
-    parser.add_argument("--rungs", default="h200,desktop")
+    parser.add_argument("--rungs", default="tests/fixtures/five_rungs.toml,desktop")
     options = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory(prefix="wn-") as place:

@@ -19,6 +19,8 @@ from appliance.simulation.simulate import Terms, simulate
 from policies.ladder import Depth, Rung
 
 FILE = Path(__file__).parent / "fixtures" / "simulated.json"
+FIVE_RUNGS = str(Path(__file__).parent / "fixtures" / "five_rungs.toml")
+"""Rungs that differ, unlike those that were measured."""
 
 TWO_RUNGS = PriceList(
     "two rungs",
@@ -34,9 +36,9 @@ def simulated() -> dict[str, list[dict[str, Any]]]:  # JSON
     """By prices, and what a waiting person is worth."""
     traces = [visits.read(path, path.stem) for path in visits.shipped()]
     cases = [(TWO_RUNGS, lambda_w) for lambda_w in (0.0, 100.0, 1000.0)]
-    cases += [(ladder_file.read(name), 100.0) for name in ladder_file.shipped()]
+    cases += [(ladder_file.read(name), 100.0) for name in (*ladder_file.shipped(), FIVE_RUNGS)]
     return {
-        f"{prices.name}, {lambda_w:g} W": [
+        f"{Path(prices.name).stem}, {lambda_w:g} W": [
             simulate(trace, prices, Terms(lambda_w=lambda_w)).as_dict() for trace in traces
         ]
         for prices, lambda_w in cases

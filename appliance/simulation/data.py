@@ -46,7 +46,9 @@ def gather(config: Config, paths: Sequence[Path], rungs: str | None) -> Data:
         notes.append("no requests in a log here: these are traces that come with wattnap")
     if listed is None:
         listed = ladder_file.read("h200")
-        notes.append("no calibrated ladder here: these are the prices of an H200")
+        notes.append(
+            "no calibrated ladder here: these are the prices of an H200; --rungs has others"
+        )
     return Data(traces, listed, notes)
 
 

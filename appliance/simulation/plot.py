@@ -50,34 +50,38 @@ def draw(path: Path, found: Sequence[Simulation], title: str) -> None:
     if len(found) > 1:
         rows.append(Row(f"median of {len(found)}", medians(found)))
     line_in = 0.29 if len(rows) <= MOST_NAMES else 12.0 / len(rows)
-    with picture(path, width_in=10.0, height_in=1.9 + line_in * len(rows), columns=3) as figure:
-        energy, waited, cost = figure.axes
+    height_in = 1.9 + line_in * len(rows)
+    ratios = [o.cost_ratio for row in rows for o in row.outcomes.values() if o.cost_ratio]
+    columns = 3 if ratios else 2  # where the clairvoyant pays nothing, nobody is compared with him
+    with picture(path, width_in=10.0, height_in=height_in, columns=columns) as figure:
+        energy, waited, *costs = figure.axes
         _draw(energy, rows, lambda outcome: 100 * outcome.of_always_on)
         energy.set_xlim(left=0)
         energy.set_xlabel("energy of idle periods,\n% of always on")
         _draw(waited, rows, lambda outcome: 100 * outcome.cold_share)
         waited.set_xlim(0, 100)
         waited.set_xlabel("requests that waited for\nthe engine to wake, %")
-        _draw(cost, rows, lambda outcome: outcome.cost_ratio)
-        most = max(
-            (outcome.cost_ratio or 1.0 for row in rows for outcome in row.outcomes.values()),
-            default=1.0,
-        )
-        cost.set_xscale("log")
-        ticks = [tick for tick in TICKS if tick <= most]
-        cost.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        cost.minorticks_off()
-        cost.set_xlim(0.95, 1.15 * most)
-        cost.set_xlabel("cost with waiting,\n× clairvoyant")
+        for cost in costs:
+            _draw_costs(cost, rows, max(ratios))
         energy.set_yticks(range(len(rows)) if len(rows) <= MOST_NAMES else [len(rows) - 1])
         energy.set_yticklabels(
             [row.name for row in rows] if len(rows) <= MOST_NAMES else [rows[-1].name]
         )
-        for axes in (waited, cost):
+        for axes in (waited, *costs):
             axes.set_yticks([])
         figure.suptitle(title, x=0.01, ha="left", weight="bold", size=11)
         handles, names = energy.get_legend_handles_labels()
         figure.legend(handles, names, ncols=4, loc="outside lower left")
+
+
+def _draw_costs(axes: Axes, rows: Sequence[Row], most: float) -> None:
+    _draw(axes, rows, lambda outcome: outcome.cost_ratio)
+    axes.set_xscale("log")
+    ticks = [tick for tick in TICKS if tick <= most]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlim(0.95, 1.15 * most)
+    axes.set_xlabel("cost with waiting,\n× clairvoyant")
 
 
 def _draw(axes: Axes, rows: Sequence[Row], figure: Callable[[Outcome], float | None]) -> None:

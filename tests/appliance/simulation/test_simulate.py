@@ -17,6 +17,7 @@ from appliance.simulation.simulate import Terms, medians, promises
 from tests.appliance.commands import wattnap, write_config
 from tests.appliance.ledgers import ledger
 from tests.appliance.power.test_prices import measured
+from tests.golden import FIVE_RUNGS
 
 TWO = """
 title = "two rungs"
@@ -133,7 +134,7 @@ def test_without_a_log_it_takes_what_is_shipped_and_says_so(place: Path) -> None
     assert list(found[0]["policies"])[:2] == ["always_on", "boost_off"]
     assert result.stderr.splitlines() == [
         "no requests in a log here: these are traces that come with wattnap",
-        "no calibrated ladder here: these are the prices of an H200",
+        "no calibrated ladder here: these are the prices of an H200; --rungs has others",
     ]
 
 
@@ -256,8 +257,8 @@ def test_a_picture(place: Path) -> None:
 @pytest.mark.parametrize("cap_s", [0.5, 2.0, 5.0, 10.0, 40.0])
 @pytest.mark.parametrize("lambda_w", [0.0, 100.0])
 def test_nobody_waits_longer_than_the_cap(cap_s: float, lambda_w: float) -> None:
-    """On the measured ladder, on every shipped trace, also who meets it on its way down."""
-    rungs = ladder_file.read("h200")
+    """On five rungs, on every shipped trace, also who meets it on its way down."""
+    rungs = ladder_file.read(FIVE_RUNGS)
     terms = Terms(lambda_w=lambda_w, wake_cap_s=cap_s)
     for path in visits.shipped():
         found = simulation.simulate(visits.read(path), rungs, terms).policies
@@ -267,7 +268,7 @@ def test_nobody_waits_longer_than_the_cap(cap_s: float, lambda_w: float) -> None
 
 def test_medians_leave_out_ratios_that_there_are_not() -> None:
     """Where the clairvoyant pays nothing, nobody is compared with him."""
-    rungs = ladder_file.read("h200")
+    rungs = ladder_file.read(FIVE_RUNGS)
     day = visits.trace("day", [visits.Arrival(t, 1.0, True) for t in (0.0, 100.0, 900.0)], 0.0)
     empty = visits.trace("empty", [], 0.0)
     found = [simulation.simulate(trace, rungs, Terms()) for trace in (day, empty)]
@@ -281,6 +282,6 @@ def test_the_bound_is_told_for_any_ladder() -> None:
     assert promises(ladder_file.read("orin"), Terms())[0] == (
         "breakeven: at most 2.02 × the clairvoyant's cost on these rungs"
     )
-    assert promises(ladder_file.read("h200"), Terms(wake_cap_s=5.0))[0] == (
+    assert promises(ladder_file.read(FIVE_RUNGS), Terms(wake_cap_s=5.0))[0] == (
         "breakeven: at most 2.34 × the clairvoyant's cost on the rungs within 5 s"
     )
