@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from math import isfinite
 from statistics import median
 from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from appliance.simulation.beside import beside
 from appliance.simulation.ladder_file import PriceList
 from policies.always_on import AlwaysOn
 from policies.breakeven import Breakeven
@@ -26,6 +28,9 @@ from policies.priced import Priced, Prices, priced
 from policies.replay import Trace, best_fixed, foreseen_j, quantile_s, replay
 
 DAY_S = 86400.0
+
+LONG = 5_000
+"""Idle periods, from which on a second core is worth its start."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -104,12 +109,17 @@ class _Run(NamedTuple):
 
 
 def simulate(trace: Trace, prices: PriceList, terms: Terms) -> Simulation:
-    """Replay it for each policy."""
+    """Replay it for each policy; `learned`, which takes as long as all others, beside them."""
+    learned = _priced(Learned(), prices.ladder, terms)
+    replayed = partial(replay, learned.policy, learned.ladder, trace, terms.lambda_w)
+    awaited = beside(replayed) if len(trace) >= LONG else replayed
     least_j = foreseen_j(prices.ladder, trace, terms.lambda_w)
     always_j: float | None = None
     outcomes = {}
-    for name, policy, ladder in _runs(trace, prices, terms):
-        tally = replay(policy, ladder, trace, terms.lambda_w)
+    for name, policy, ladder in (*_others(trace, prices, terms), learned):
+        tally = (
+            awaited() if policy is learned.policy else replay(policy, ladder, trace, terms.lambda_w)
+        )
         energy_j = floor_w(ladder) * sum(trace.idle_s) + tally.excess_j
         always_j = energy_j if always_j is None else always_j
         outcomes[name] = Outcome(
@@ -126,7 +136,7 @@ def simulate(trace: Trace, prices: PriceList, terms: Terms) -> Simulation:
     return Simulation(trace.name, prices.name, len(trace), trace.span_s, outcomes)
 
 
-def _runs(trace: Trace, prices: PriceList, terms: Terms) -> Iterator[_Run]:
+def _others(trace: Trace, prices: PriceList, terms: Terms) -> Iterator[_Run]:
     """Always on as vLLM ships comes first: the others are measured by it."""
     ladder = prices.ladder
     shipped = ladder
@@ -138,8 +148,11 @@ def _runs(trace: Trace, prices: PriceList, terms: Terms) -> Iterator[_Run]:
     yield _Run("five_minutes", Fixed(idle_timeout_s=300.0), ladder)
     yield _Run("at_once", Fixed(idle_timeout_s=0.0), ladder)
     yield _Run("best_fixed", best_fixed(ladder, trace, terms.lambda_w), ladder)
-    for policy in (Breakeven(), Learned()):
-        yield _Run(policy.name, Priced(policy, terms.prices), ladder)
+    yield _priced(Breakeven(), ladder, terms)
+
+
+def _priced(policy: Policy, ladder: Ladder, terms: Terms) -> _Run:
+    return _Run(policy.name, Priced(policy, terms.prices), ladder)
 
 
 def medians(simulations: Sequence[Simulation]) -> dict[str, Outcome]:
