@@ -14,6 +14,7 @@ from appliance import defaults
 from appliance.clock import Clock
 from appliance.config import Config
 from appliance.errors import ConfigError
+from appliance.model_facts import model_facts
 from appliance.power.good_hours import GoodHours, GoodTable, Signal
 from appliance.setup.models import in_the_box, served
 from appliance.tariff import rate
@@ -49,13 +50,7 @@ def build_hours(config: Config, clock: Clock) -> GoodHours:
 
 def engine_settings(config: Config) -> defaults.Settings:
     """What the engine is told on this machine: the file's values, and what "auto" means here."""
-    model = Path(served(config.engine.model))
-    return defaults.settings(
-        config.engine,
-        probe(),
-        defaults.weights_bytes(model),
-        safetensors=defaults.has_safetensors(model),
-    )
+    return defaults.settings(config.engine, probe(), model_facts(Path(served(config.engine.model))))
 
 
 def _graph_sizes(

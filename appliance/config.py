@@ -96,10 +96,10 @@ class Engine(Section, frozen=True):
                        does on a GPU with memory of its own, else a fixed amount (docs/jetson.md)
     max_running        requests served at once; more wait; "auto": 64, with shared memory 4
     enforce_eager      true: no compilation and no graphs; starts faster, serves slower;
-                       "auto": false, with shared memory true
+                       "auto": false, with shared memory true, without a GPU unless `compile` is
     compile            true: vLLM compiles the model, which serves 3 to 4 % faster (H200), starts
                        3 s later even when all is cached, and holds more RAM when parked;
-                       false: graphs of decoding alone, from vLLM 0.26 on
+                       false: graphs of decoding alone, from vLLM 0.26 on; none without a GPU
     load_format        how vLLM reads weights, e.g. "safetensors"; "auto": with InstantTensor where
                        the engine has it and the model is of safetensors, but not with shared
                        memory; else as vLLM thinks best

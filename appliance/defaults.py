@@ -1,17 +1,18 @@
 """What the engine is told where the configuration says "auto": pure, from the machine's facts.
 
 A value in the file always wins. Where CPU and GPU share their memory (a Jetson), the
-usual defaults would take it from everything else that runs there, so they are smaller.
-None of those has been tried on a board: docs/jetson.md.
+usual defaults would take it from everything else that runs there, so they are smaller;
+none of those has been tried on a board (docs/jetson.md). Without a GPU, starting takes
+longer than answering, so it does without what makes starts slow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from appliance.config import Engine
+from appliance.model_facts import ModelFacts
 from drivers.probe import Machine
 from drivers.protocols import Rest
 
@@ -28,6 +29,8 @@ REST_BYTES = 4 * GIB
 KV_SHARE = 4
 KV_LEAST_BYTES, KV_MOST_BYTES = 128 * MIB, 4 * GIB
 KV_STEP_BYTES = 64 * MIB
+# Of what all requests at once can fill: the other half keeps what the next ones may share.
+KV_USE = 2
 
 WARM_HOST_FROM_BYTES = 14 * GIB
 """What a board sold with 16 GB says it has is a little less than 15.3 GiB."""
@@ -49,28 +52,26 @@ class Settings:
     without: Mapping[Rest, str]
 
 
-def settings(
-    engine: Engine, machine: Machine, weights_bytes: int, *, safetensors: bool
-) -> Settings:
-    """The file's values, and for each "auto" the one for this machine.
-
-    `weights_bytes`: of the model's files; 0 if nobody knows. `safetensors`: they are of that kind.
-    """
-    unified = machine.unified
+def settings(engine: Engine, machine: Machine, model: ModelFacts) -> Settings:
+    """The file's values, and for each "auto" the one for this machine and model."""
+    unified, on_cpu = machine.unified, _on_cpu(engine, machine)
     kv, running, eager = engine.kv_cache_mib, engine.max_running, engine.enforce_eager
-    if kv == "auto":
-        total = machine.memory.total_bytes
-        shared = unified or _on_cpu(engine, machine)
-        kv_bytes = shared_kv_bytes(total, weights_bytes) if shared and total else None
-    else:
-        kv_bytes = kv * MIB or None
     if running == "auto":
         running = MAX_RUNNING_UNIFIED if unified else MAX_RUNNING
+    if kv == "auto":
+        total = machine.memory.total_bytes
+        useful = useful_kv_bytes(model, running, engine.max_model_len)
+        shared = (unified or on_cpu) and total
+        kv_bytes = min(shared_kv_bytes(total, model.weights_bytes), useful) if shared else None
+    else:
+        kv_bytes = kv * MIB or None
+    if eager == "auto":
+        eager = unified or (on_cpu and not engine.compile)
     return Settings(
         kv_cache_bytes=kv_bytes,
         max_running=running,
-        enforce_eager=unified if eager == "auto" else eager,
-        load_format=_load_format(engine, machine, safetensors=safetensors),
+        enforce_eager=eager,
+        load_format=_load_format(engine, machine, safetensors=model.safetensors),
         without=_without(engine, machine),
     )
 
@@ -98,6 +99,16 @@ def shared_kv_bytes(total_bytes: int, weights_bytes: int) -> int:
     return max(KV_LEAST_BYTES, min(KV_MOST_BYTES, left // KV_STEP_BYTES * KV_STEP_BYTES))
 
 
+def useful_kv_bytes(model: ModelFacts, running: int, asked_tokens: int) -> int:
+    """More than that no requests can fill, so many at once; KV_MOST_BYTES if nobody knows.
+
+    asked_tokens  prompt and answer at most; 0: the model's own
+    """
+    tokens = asked_tokens or model.longest_tokens
+    full = KV_USE * running * tokens * model.token_bytes or KV_MOST_BYTES
+    return max(KV_LEAST_BYTES, -(-full // KV_STEP_BYTES) * KV_STEP_BYTES)
+
+
 def _without(engine: Engine, machine: Machine) -> dict[Rest, str]:
     reasons: dict[Rest, str] = {}
     if engine.warm_host == "off":
@@ -110,20 +121,3 @@ def _without(engine: Engine, machine: Machine) -> dict[Rest, str]:
     if engine.warm_host == "auto" and machine.memory.total_bytes < WARM_HOST_FROM_BYTES:
         reasons["host"] = "a warm host holds 1 GB, too much of less than 16 GB"
     return reasons
-
-
-def has_safetensors(model: Path) -> bool:
-    """Whether a model is a folder here, with weights of that kind."""
-    return any(model.glob("*.safetensors"))
-
-
-def weights_bytes(model: Path) -> int:
-    """Size of a model's weight files; 0 if it is no folder here."""
-    try:
-        return sum(
-            path.stat().st_size
-            for path in model.iterdir()
-            if path.suffix in {".safetensors", ".bin", ".gguf", ".pt"}
-        )
-    except OSError:
-        return 0

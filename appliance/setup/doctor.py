@@ -19,8 +19,9 @@ from typing import Any
 
 from appliance.building import build_engine
 from appliance.config import Config
-from appliance.defaults import has_safetensors, settings, weights_bytes
+from appliance.defaults import settings
 from appliance.errors import ConfigError, StorageFailed, Unreachable
+from appliance.model_facts import model_facts
 from appliance.power.prices import latest_made_of
 from appliance.setup import http_look
 from appliance.setup.checks import http, installation, machine, meters, running
@@ -95,7 +96,7 @@ def gather(
     found = probe(root)
     account = account or _user()
     model = served(config.engine.model)
-    size_bytes = weights_bytes(Path(model))
+    files = model_facts(Path(model))
     install = _vllm(Path(config.engine.python))
     nvml_unasked = _nvml_unasked(found, deep=deep)
     socket, socket_group = _socket(config.socket_path)
@@ -106,9 +107,7 @@ def gather(
         machine=found,
         driver_installed=driver_installed(root),
         distribution=_distribution(Tree(root)),
-        settings=settings(
-            config.engine, found, size_bytes, safetensors=has_safetensors(Path(model))
-        ),
+        settings=settings(config.engine, found, files),
         lacks=_lacks(config, install),
         install=install,
         other_python=_other_python(Path(sys.prefix)),
@@ -129,7 +128,7 @@ def gather(
         nvml=nvml_unasked or look(found.gpus[0].uuid, nvml),
         model=model,
         model_lacks=_model_lacks(Path(model), account),
-        weights_bytes=size_bytes,
+        weights_bytes=files.weights_bytes,
         calibrated=_calibrated(config),
         fsync_s=_fsyncs(Path(config.state_dir)),
         around=look_around(config, root=root, may_connect=socket == "ours"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,14 +16,18 @@ from appliance.defaults import (
     KV_LEAST_BYTES,
     KV_MOST_BYTES,
     MIB,
-    has_safetensors,
     shared_kv_bytes,
-    weights_bytes,
+    useful_kv_bytes,
 )
-from drivers.probe import probe
+from appliance.model_facts import ModelFacts
+from drivers.probe import Machine, probe
 from tests.trees import BOARDS, DESKTOP, jetson, write
 
-settings = partial(defaults.settings, safetensors=True)
+
+def settings(engine: Engine, machine: Machine, weights_bytes: int) -> defaults.Settings:
+    return defaults.settings(
+        engine, machine, ModelFacts(weights_bytes=weights_bytes, safetensors=True)
+    )
 
 
 def test_a_desktop(tmp_path: Path) -> None:
@@ -38,27 +41,22 @@ def test_a_desktop(tmp_path: Path) -> None:
 def test_what_cannot_be_read_fastest(tmp_path: Path) -> None:
     """Weights of another kind, or of a model that is only named, are vLLM's to read."""
     machine = probe(write(tmp_path / "desk", DESKTOP))
-    found = defaults.settings(Engine(), machine, GIB, safetensors=False)
-    named = has_safetensors(Path("some/model"))
-    (tmp_path / "model.gguf").touch()
-    other = has_safetensors(tmp_path)
-    (tmp_path / "model.safetensors").touch()
 
-    assert found.load_format == ""
-    assert (named, other, has_safetensors(tmp_path)) == (False, False, True)
+    assert defaults.settings(Engine(), machine, ModelFacts(weights_bytes=GIB)).load_format == ""
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_without_a_gpu(tmp_path: Path, device: Literal["cpu", "auto"]) -> None:
-    """A fixed cache, of memory that others use, too; all else as on a desktop."""
+    """A fixed cache, of memory that others use, too, and what starts soonest."""
     tree = DESKTOP if device == "cpu" else {"proc/meminfo": "MemTotal: 16777216 kB\n"}
     machine = probe(write(tmp_path, tree))
     found = settings(Engine(device=device), machine, 2 * GIB)
 
     assert machine.memory.total_bytes > 0
     assert found.kv_cache_bytes == shared_kv_bytes(machine.memory.total_bytes, 2 * GIB)
-    assert (found.max_running, found.enforce_eager, found.without) == (64, False, {})
+    assert (found.max_running, found.enforce_eager, found.without) == (64, True, {})
     assert found.load_format == ""
+    assert not settings(Engine(device=device, compile=True), machine, GIB).enforce_eager
 
 
 @pytest.mark.parametrize(
@@ -109,14 +107,32 @@ def test_the_cache_has_bounds(total: int, weights: int) -> None:
     assert KV_LEAST_BYTES <= shared_kv_bytes(total, weights) <= KV_MOST_BYTES
 
 
-def test_weights(tmp_path: Path) -> None:
-    """The files with weights count, and nothing else does."""
-    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"x" * 100)
-    (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"x" * 50)
-    (tmp_path / "tokenizer.json").write_text("{}")
+@pytest.mark.parametrize(
+    ("token_bytes", "running", "asked_tokens", "mib"),
+    [
+        (2048, 64, 0, 128),  # the model in the box
+        (128 << 10, 4, 4096, 4096),
+        (128 << 10, 4, 100, 128),  # the least
+        (100_000, 8, 1000, 1536),  # in whole steps
+        (0, 64, 512, 4096),  # nobody knows
+    ],
+)
+def test_no_more_cache_than_requests_can_fill(
+    token_bytes: int, running: int, asked_tokens: int, mib: int
+) -> None:
+    """Twice what all at once can: the other half keeps what the next ones may share."""
+    model = ModelFacts(token_bytes=token_bytes, longest_tokens=512)
 
-    assert weights_bytes(tmp_path) == 150
-    assert weights_bytes(Path("Qwen/Qwen2.5-3B-Instruct-AWQ")) == 0
+    assert useful_kv_bytes(model, running, asked_tokens) == mib * MIB
+
+
+def test_a_small_model_takes_little(tmp_path: Path) -> None:
+    """Of a machine with much memory and no GPU."""
+    machine = probe(write(tmp_path, {"proc/meminfo": "MemTotal: 67108864 kB\n"}))
+    model = ModelFacts(weights_bytes=8 * MIB, token_bytes=2048, longest_tokens=512)
+
+    assert settings(Engine(), machine, 8 * MIB).kv_cache_bytes == KV_MOST_BYTES
+    assert defaults.settings(Engine(), machine, model).kv_cache_bytes == 128 * MIB
 
 
 @pytest.mark.parametrize(
