@@ -55,23 +55,28 @@ class Settings:
 def settings(engine: Engine, machine: Machine, model: ModelFacts) -> Settings:
     """The file's values, and for each "auto" the one for this machine and model."""
     unified, on_cpu = machine.unified, _on_cpu(engine, machine)
+    shared = unified or on_cpu
     kv, running, eager = engine.kv_cache_mib, engine.max_running, engine.enforce_eager
     if running == "auto":
         running = MAX_RUNNING_UNIFIED if unified else MAX_RUNNING
     if kv == "auto":
         total = machine.memory.total_bytes
         useful = useful_kv_bytes(model, running, engine.max_model_len)
-        shared = (unified or on_cpu) and total
-        kv_bytes = min(shared_kv_bytes(total, model.weights_bytes), useful) if shared else None
+        most = shared_kv_bytes(total, model.weights_bytes)
+        kv_bytes = min(most, useful) if shared and total else None
     else:
         kv_bytes = kv * MIB or None
     if eager == "auto":
         eager = unified or (on_cpu and not engine.compile)
+    load_format = engine.load_format
+    if load_format == "auto":
+        # Where memory is shared, what InstantTensor takes for the device counts twice.
+        load_format = "fastest" if model.safetensors and not shared else ""
     return Settings(
         kv_cache_bytes=kv_bytes,
         max_running=running,
         enforce_eager=eager,
-        load_format=_load_format(engine, machine, safetensors=model.safetensors),
+        load_format=load_format,
         without=_without(engine, machine),
     )
 
@@ -79,14 +84,6 @@ def settings(engine: Engine, machine: Machine, model: ModelFacts) -> Settings:
 def _on_cpu(engine: Engine, machine: Machine) -> bool:
     """There vLLM would want 0.92 of all memory to be free, and start a second time with less."""
     return engine.device == "cpu" or (engine.device == "auto" and not machine.gpus)
-
-
-def _load_format(engine: Engine, machine: Machine, *, safetensors: bool) -> str:
-    if engine.load_format != "auto":
-        return engine.load_format
-    # Where memory is shared, what InstantTensor takes for the device counts twice.
-    shared = machine.unified or _on_cpu(engine, machine)
-    return "fastest" if safetensors and not shared else ""
 
 
 def shared_kv_bytes(total_bytes: int, weights_bytes: int) -> int:

@@ -111,15 +111,15 @@ class _Run(NamedTuple):
 def simulate(trace: Trace, prices: PriceList, terms: Terms) -> Simulation:
     """Replay it for each policy; `learned`, which takes as long as all others, beside them."""
     learned = _priced(Learned(), prices.ladder, terms)
-    replayed = partial(replay, learned.policy, learned.ladder, trace, terms.lambda_w)
-    awaited = beside(replayed) if len(trace) >= LONG else replayed
+    replay_learned = partial(replay, learned.policy, learned.ladder, trace, terms.lambda_w)
+    tally_learned = beside(replay_learned) if len(trace) >= LONG else replay_learned
+    others = list(_others(trace, prices, terms))
+    tallies = [replay(run.policy, run.ladder, trace, terms.lambda_w) for run in others]
+    tallies.append(tally_learned())
     least_j = foreseen_j(prices.ladder, trace, terms.lambda_w)
     always_j: float | None = None
     outcomes = {}
-    for name, policy, ladder in (*_others(trace, prices, terms), learned):
-        tally = (
-            awaited() if policy is learned.policy else replay(policy, ladder, trace, terms.lambda_w)
-        )
+    for (name, _, ladder), tally in zip([*others, learned], tallies, strict=True):
         energy_j = floor_w(ladder) * sum(trace.idle_s) + tally.excess_j
         always_j = energy_j if always_j is None else always_j
         outcomes[name] = Outcome(

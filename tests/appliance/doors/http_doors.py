@@ -16,6 +16,7 @@ from appliance.clock import SystemClock
 from appliance.config_http import Http
 from appliance.desk import Desk
 from appliance.doors.http import HttpDoor
+from tests.appliance.doors.opened import opened
 from tests.brokers import free_port
 
 LIMIT = 64 * 1024
@@ -112,15 +113,8 @@ async def serving(
     http = Http(**{"listen": f"127.0.0.1:{port}", **(config or {})})
     given = {"max_request_bytes": LIMIT, **settings}
     door = HttpDoor(http, desk=desk, clock=SystemClock(), **given)
-    ready = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(door.run(ready.set))
-        opened = tasks.create_task(ready.wait())
-        await asyncio.wait({task, opened}, return_when=asyncio.FIRST_COMPLETED)
-        opened.cancel()
-        if not task.done():
-            try:
-                async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-                    yield Served(port, session, task)
-            finally:
-                task.cancel()
+    async with (
+        opened(door) as task,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
+    ):
+        yield Served(port, session, task)

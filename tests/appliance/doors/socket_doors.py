@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.doors.socket import SocketDoor
+from tests.appliance.doors.opened import opened
 from tests.fakes.desk import FakeDesk
 
 LIMIT = 64 * 1024
@@ -22,17 +23,8 @@ async def serving(path: Path, desk: FakeDesk, **other: Any) -> AsyncIterator[asy
     """The door, open from here to the end of the block."""
     settings: dict[str, Any] = {"mode": 0o660, "group": "", "max_request_bytes": LIMIT, **other}
     door = SocketDoor(path=path, desk=desk, **settings)
-    ready = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(door.run(ready.set))
-        opened = tasks.create_task(ready.wait())
-        await asyncio.wait({task, opened}, return_when=asyncio.FIRST_COMPLETED)
-        opened.cancel()
-        if not task.done():
-            try:
-                yield task
-            finally:
-                task.cancel()
+    async with opened(door) as task:
+        yield task
 
 
 class Client:

@@ -33,11 +33,6 @@ from tests.appliance.doors.http_doors import (
 from tests.fakes.desk import FakeDesk
 
 
-@pytest.fixture
-def desk() -> FakeDesk:
-    return FakeDesk()
-
-
 def events(streamed: bytes) -> list[Any]:
     """The payloads, without comments; `[DONE]` as a string."""
     lines = [line[6:] for line in streamed.split(b"\n") if line.startswith(b"data: ")]

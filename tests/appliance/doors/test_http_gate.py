@@ -25,11 +25,6 @@ KEY, OTHER = "k" * 16, "o" * 16
 
 
 @pytest.fixture
-def desk() -> FakeDesk:
-    return FakeDesk()
-
-
-@pytest.fixture
 def keys(tmp_path: Path) -> str:
     path = tmp_path / "keys"
     path.write_text(f"# who may\nkitchen: {KEY}\n\n{OTHER}\n")

@@ -23,16 +23,6 @@ from tests.fakes.desk import FakeDesk
 ME = f"uid:{os.getuid()}"
 
 
-@pytest.fixture
-def desk() -> FakeDesk:
-    return FakeDesk()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run" / "wattnap.sock"
-
-
 async def test_disconnecting_cancels_a_live_call(desk: FakeDesk, path: Path) -> None:
     """Nobody is left to read the answer."""
     desk.gate.clear()

@@ -25,16 +25,6 @@ from tests.fakes.desk import FakeDesk
 ME = f"uid:{os.getuid()}"
 
 
-@pytest.fixture
-def desk() -> FakeDesk:
-    return FakeDesk()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run" / "wattnap.sock"
-
-
 async def test_submit_is_queued_after_the_commit(desk: FakeDesk, path: Path) -> None:
     """A submitted text is accepted under the kernel's word for who sent it."""
     desk.held = True
