@@ -69,7 +69,8 @@ def below(made: Running) -> list[psutil.Process]:
 def ram_mb(made: Running) -> dict[str, float]:
     """What is held for the engine, in proportional set sizes, by kind and by process.
 
-    "file" is what programs and libraries have in the page cache: the kernel may drop it.
+    "file" is what programs and libraries have in the page cache: the kernel may drop it,
+    and no process's size has it.
     """
     held = dict.fromkeys(("anon", "shmem", "file"), 0.0)
     for process in below(made):
@@ -79,7 +80,8 @@ def ram_mb(made: Running) -> dict[str, float]:
             for kind in ("anon", "shmem", "file"):
                 held[kind] += sizes[f"Pss_{kind.capitalize()}"] / 1024
             name = process.name()[:15].rsplit("/")[-1]
-            held[name] = held.get(name, 0.0) + sizes["Pss"] / 1024
+            kept = (sizes["Pss_Anon"] + sizes["Pss_Shmem"]) / 1024
+            held[name] = held.get(name, 0.0) + kept
     return {what: round(size, 2) for what, size in held.items()}
 
 
@@ -160,13 +162,11 @@ class Ladder:
         if not self.offers(depth):
             return {"lacks": self.made.status()["lacks"]}
         down, up, ram, held = [], [], [], []
-        held_mb: dict[str, float] = {}
         self.said.clear()
         for _ in range(self.options.cycles):
             down.append(self.made.rest(depth))
             held.append(self.gpu.held_mb())
-            held_mb = ram_mb(self.made)
-            ram.append(round(held_mb["anon"] + held_mb["shmem"], 2))
+            ram.append(ram_mb(self.made))
             up.append(self.first())
         rows = self.made.rows(
             "SELECT outcome, seconds, error FROM ledger_transition"
@@ -180,9 +180,8 @@ class Ladder:
             "wake_with_check": spread(wakes),
             "failed": [row for row in rows if row["outcome"] != "ok"],
             "different_answers": len(self.said),
-            "held_ram_mb_slope": slope(ram),
-            "held_ram_mb": ram,
-            "last_ram_mb": held_mb,
+            "held_ram_mb_slope": slope([round(mb["anon"] + mb["shmem"], 2) for mb in ram]),
+            "ram_mb": ram,
             "gpu_mb": held,
             "each_to_first_token_s": [round(s, 3) for s in up],
         }
