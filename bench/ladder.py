@@ -70,9 +70,9 @@ def ram_mb(made: Running) -> dict[str, float]:
     """What is held for the engine, in proportional set sizes, by kind and by process.
 
     "file" is what programs and libraries have in the page cache: the kernel may drop it,
-    and no process's size has it.
+    and no process's size has it. "rss" counts pages that processes share once for each.
     """
-    held = dict.fromkeys(("anon", "shmem", "file"), 0.0)
+    held = dict.fromkeys(("anon", "shmem", "file", "rss"), 0.0)
     for process in below(made):
         with contextlib.suppress(psutil.Error, OSError):
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
@@ -80,6 +80,7 @@ def ram_mb(made: Running) -> dict[str, float]:
             for kind in ("anon", "shmem", "file"):
                 held[kind] += sizes[f"Pss_{kind.capitalize()}"] / 1024
             name = process.name()[:15].rsplit("/")[-1]
+            held["rss"] += sizes["Rss"] / 1024
             kept = (sizes["Pss_Anon"] + sizes["Pss_Shmem"]) / 1024
             held[name] = held.get(name, 0.0) + kept
     return {what: round(size, 2) for what, size in held.items()}
@@ -181,6 +182,7 @@ class Ladder:
             "failed": [row for row in rows if row["outcome"] != "ok"],
             "different_answers": len(self.said),
             "held_ram_mb_slope": slope([round(mb["anon"] + mb["shmem"], 2) for mb in ram]),
+            "rss_mb_slope": slope([mb["rss"] for mb in ram]),
             "ram_mb": ram,
             "gpu_mb": held,
             "each_to_first_token_s": [round(s, 3) for s in up],

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,23 @@ def case_comes_back_twice(path: Path) -> None:
         saved.load(regions)
 
         assert same(regions, memory())
+
+
+def case_its_threads_stay(path: Path) -> None:
+    """New ones at each sleep and wake would leave a little memory behind each time."""
+    others = set(threading.enumerate())
+    regions, saved, seen = memory(), image(path, threads=3), set[threading.Thread]()
+    for _ in range(4):
+        save(saved, regions)
+        saved.load(regions)
+        seen |= set(threading.enumerate()) - others
+
+    assert 1 <= len(seen) <= 3, seen
+    assert all(thread.is_alive() for thread in seen)
+
+    saved.close()
+
+    assert not any(thread.is_alive() for thread in seen)
 
 
 def case_another_life_writes_nothing(path: Path) -> None:

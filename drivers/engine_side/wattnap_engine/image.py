@@ -16,7 +16,7 @@ import os
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,9 @@ class Image:
         self._threads = threads
         self._chunk_bytes = chunk_bytes
         self._lanes: list[Lane] = []
+        # For good: each new thread would cost some KB, and now and then 2 MiB of stack, in
+        # every wake (docs/measurements/2026-11-22-ladder-h200.md).
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="wattnap-image")
         self._file = -1
         self._layout: list[tuple[int, int]] = []
         self._marks: dict[int, int] = {}  # of the chunks that the file is known to equal
@@ -121,7 +124,8 @@ class Image:
         return sum(region.numel() for region in regions)
 
     def close(self) -> None:
-        """Let go of the file, for another to take."""
+        """Let go of the file, for another to take. Nothing can be saved or loaded after it."""
+        self._pool.shutdown()
         if self._file >= 0:
             os.close(self._file)
         self._file, self._marks = -1, {}
@@ -172,9 +176,10 @@ class Image:
                     with contextlib.suppress(queue.Empty):  # another lane was quicker
                         work(lane, todo.get_nowait())
 
-        with ThreadPoolExecutor(self._threads) as pool:
-            for done in [pool.submit(run, lane) for lane in self._lanes]:
-                done.result()
+        running = [self._pool.submit(run, lane) for lane in self._lanes]
+        wait(running)  # none of them copies on once we have told of another's failure
+        for lane_run in running:
+            lane_run.result()
 
 
 class Ring:
