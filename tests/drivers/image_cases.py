@@ -14,9 +14,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import torch
 import wattnap_engine.image
+import wattnap_engine.worker
 from wattnap_engine.image import PAGE_BYTES, Damaged, Image, Unfit
 
 CHUNK_BYTES = 8192
@@ -217,6 +221,29 @@ def case_other_memory_is_left_alone(path: Path) -> None:
         saved.load(elsewhere)
 
     assert same(elsewhere, untouched)
+
+
+def case_a_devices_weights_are_told_of_once(path: Path) -> None:
+    """PyTorch leaks a little each time that it is told of somebody's device memory."""
+    told: list[object] = []
+    held = {0x3000: ("weights", 30), 0x1000: ("weights", 10), 0x2000: ("kv_cache", 20)}
+    pointers = {at: SimpleNamespace(tag=tag, handle=(0, n)) for at, (tag, n) in held.items()}
+    allocator = SimpleNamespace(pointer_to_data=pointers)
+
+    def as_tensor(raw: Any, device: torch.device) -> torch.Tensor:
+        told.append(raw.__cuda_array_interface__["data"])
+        return torch.empty(raw.__cuda_array_interface__["shape"], device="meta")
+
+    a_gpu = SimpleNamespace(device="cuda:0")
+    with (
+        mock.patch.object(wattnap_engine.worker, "find_allocator", return_value=allocator),
+        mock.patch.object(torch, "as_tensor", as_tensor),
+    ):
+        first, again = (wattnap_engine.worker.regions_of(a_gpu) for _ in range(2))
+
+    assert told == [(0x1000, False), (0x3000, False)]
+    assert [region.numel() for region in first] == [10, 30]
+    assert all(one is other for one, other in zip(first, again, strict=True))
 
 
 def main() -> None:

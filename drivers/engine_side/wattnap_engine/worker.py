@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import logging
 import os
@@ -118,7 +119,7 @@ def regions_of(worker: Any) -> list[torch.Tensor]:
     if allocator is None or torch.version.hip:
         raise Unfit("this vLLM has no allocator for sleep that we know")
     regions = [
-        torch.as_tensor(Raw(address, data.handle[1]), device=device_of(worker))
+        view(address, data.handle[1], device_of(worker))
         for address, data in sorted(allocator.pointer_to_data.items())
         if data.tag == "weights"
     ]
@@ -136,6 +137,16 @@ def storages_of(model: torch.nn.Module) -> list[torch.Tensor]:
         for storage in storages.values()
         if storage.nbytes()
     ]
+
+
+@functools.cache
+def view(address: int, size: int, device: torch.device) -> torch.Tensor:
+    """Bytes of a device as a tensor, which is kept.
+
+    PyTorch (2.13) leaks a few objects whenever it is told of such memory (pytorch#194877),
+    which a sleep and a wake would do for each of the weights' regions.
+    """
+    return torch.as_tensor(Raw(address, size), device=device)
 
 
 class Raw:
