@@ -25,6 +25,9 @@ from drivers.protocols import Cadence, Reply, Rest
 from policies.ladder import Depth
 from tests.fake_clock import FakeClock, settled
 
+AWAKE = (State.AWAKE, Depth.AWAKE)
+PARKED = (State.ASLEEP, Depth.PARKED)
+OFF = (State.ASLEEP, Depth.OFF)
 IDLE_S = 60.0
 SELDOM = Cadence(busy_hz=0.1, moving_hz=0.1, idle_s=600.0, rest_s=3600.0)
 """Of the meter: each look is a stop of the clock, for all that waits."""

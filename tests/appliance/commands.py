@@ -51,6 +51,13 @@ def wattnap(
     )
 
 
+def complaint(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line that it said on stderr."""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("wattnap: ")
+    return line
+
+
 @contextlib.contextmanager
 def daemon(
     config: Path,

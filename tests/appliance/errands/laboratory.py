@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from appliance.desk import Calibrate
-from appliance.machine.lifecycle import State
 from appliance.notices import Calibrating
 from appliance.power.prices import Price
 from policies.ladder import Depth
@@ -28,8 +27,6 @@ DOWN_S = {Depth.LIGHT: 0.5, Depth.PARKED: 2.0, Depth.STOPPED: 1.0, Depth.OFF: 3.
 UP_S = {Depth.LIGHT: 1.0, Depth.PARKED: 2.0, Depth.STOPPED: 6.0, Depth.OFF: 30.0}
 DOWN_W, UP_W, TAIL_W, TAIL_S = 150.0, 250.0, 20.0, 8.0
 BOOST_W = 41.0
-PARKED = (State.ASLEEP, Depth.PARKED)
-AWAKE = (State.AWAKE, Depth.AWAKE)
 QUICK = Calibrate(cycles=2, over_s=12.0)
 WHOLE_S = 300.0
 """More than such a one takes."""

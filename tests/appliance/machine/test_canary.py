@@ -14,9 +14,7 @@ from appliance.machine.lifecycle import State
 from drivers.errors import Died
 from drivers.fake import FakeEngine
 from policies.ladder import Depth
-from tests.benches import IDLE_S, Bench, bench
-
-AWAKE = (State.AWAKE, Depth.AWAKE)
+from tests.benches import AWAKE, IDLE_S, Bench, bench
 
 
 async def rested(b: Bench, depth: Depth) -> None:

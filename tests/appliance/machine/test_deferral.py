@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import random
 import tempfile
 from collections.abc import Iterator
@@ -12,25 +11,20 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from appliance.config import Config, Defer, Inbox, Tariff
 from appliance.errors import ConfigError
-from appliance.machine.deferral import SOON_S, UNKNOWN_SERVICE_S, Pace, latest_start_s
+from appliance.machine.deferral import SOON_S, UNKNOWN_SERVICE_S
 from appliance.machine.lifecycle import State
-from appliance.machine.roster import Entry
 from appliance.notices import Progress
 from policies.ladder import Depth
 from tests.appliance.commands import daemon, wattnap, write_config
-from tests.benches import IDLE_S, Bench, bench, configured, served
+from tests.benches import AWAKE, IDLE_S, OFF, Bench, bench, configured, served
 from tests.fake_clock import FakeClock
 
 START_S = 10.0
 DAY_S = 86400.0
 MARGIN_S = 60.0
-OFF = (State.ASLEEP, Depth.OFF)
-AWAKE = (State.AWAKE, Depth.AWAKE)
 
 
 @pytest.fixture
@@ -330,74 +324,6 @@ async def test_one_that_waits_can_be_taken_back(tmp_path: Path) -> None:
 
         assert b.engine.calls == []
         assert b.intake.state()["deferred"] == 0
-
-
-class Crowd:
-    """Entries that hypothesis made, and how long each of them will take."""
-
-    def __init__(self, now_s: float, slacks: list[float | None], took: list[float]) -> None:
-        self.entries = [
-            Entry(
-                key=("mqtt", "", str(n)),
-                form="text",
-                path="",
-                stream=False,
-                klass="batch",
-                priority=0,
-                hops=0,
-                accepted_at="",
-                accepted_s=now_s,
-                deadline_s=slack,
-                deadline_at_s=None if slack is None else now_s + slack,
-            )
-            for n, slack in enumerate(slacks)
-        ]
-        self.took_s = took
-
-
-seconds = st.floats(0.1, 1e5)
-
-
-@given(
-    slacks=st.lists(st.none() | seconds, min_size=1, max_size=30),
-    places=st.integers(1, 8),
-    wake_s=st.floats(0, 200),
-    service_s=st.floats(0.01, 100),
-    margin_s=st.floats(0, 300),
-    max_wait_s=seconds,
-    order=st.randoms(use_true_random=False),
-)
-def test_whoever_starts_at_the_latest_is_in_time(
-    slacks: list[float | None],
-    places: int,
-    wake_s: float,
-    service_s: float,
-    margin_s: float,
-    max_wait_s: float,
-    order: random.Random,
-) -> None:
-    """In whatever order they are served, if wake and answers take no longer than expected."""
-    now_s = 1000.0
-    crowd = Crowd(now_s, slacks, [order.uniform(0, service_s) for _ in slacks])
-    pace = Pace(wake_s=wake_s, service_s=service_s, places=places, margin_s=margin_s)
-
-    start_s = latest_start_s(crowd.entries, max_wait_s, pace)
-
-    assert start_s <= now_s + max_wait_s
-    free_s = [start_s + wake_s] * places
-    queue = list(zip(crowd.entries, crowd.took_s, strict=True))
-    order.shuffle(queue)
-    for entry, took_s in queue:
-        ended_s = heapq.heappop(free_s) + took_s
-        heapq.heappush(free_s, ended_s)
-        if entry.deadline_at_s is not None:
-            assert ended_s <= entry.deadline_at_s - margin_s + 1e-6
-
-
-def test_nobody_waits() -> None:
-    pace = Pace(wake_s=1, service_s=1, places=1, margin_s=1)
-
-    assert latest_start_s([], 10, pace) == float("inf")
 
 
 @pytest.mark.parametrize("seed", range(4))
