@@ -101,11 +101,11 @@ class Idleness:
             self._disturbed = True
 
     def keep_warm(self, seconds: float) -> None:
-        """The operator wants it awake for that long."""
+        """The operator wants it awake for that long; a longer wish from before stays."""
         self.rest_wish = None
         self._begun_s = None
         self._disturbed = True
-        self._keep_warm_until_s = self._clock.now() + seconds
+        self._keep_warm_until_s = max(self._keep_warm_until_s, self._clock.now() + seconds)
 
     def wish_rest(self, depth: Depth | None) -> None:
         """The operator wants it at rest; None: it is, and there is nothing to remember."""

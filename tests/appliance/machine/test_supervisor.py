@@ -243,6 +243,20 @@ async def test_the_operator_wakes_and_rests_it(tmp_path: Path) -> None:
         assert b.where == AWAKE
 
 
+async def test_a_plain_wake_leaves_an_earlier_wish_to_keep_warm(tmp_path: Path) -> None:
+    """Who only wakes takes nothing back: it stays awake until the longer wish is over."""
+    async with bench(tmp_path) as b:
+        b.intake.wake(keep_warm_s=5 * IDLE_S)
+        await b.quiet()
+        b.intake.wake()
+        await b.quiet()
+        await b.clock.advance(4 * IDLE_S)
+        assert b.where == AWAKE
+
+        await b.clock.advance(2 * IDLE_S)
+        assert b.where == OFF
+
+
 async def test_an_engine_that_dies_idle_is_started_for_the_next_request_only(
     tmp_path: Path,
 ) -> None:
