@@ -12,7 +12,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +53,11 @@ def raises(error: type[Exception]) -> Iterator[None]:
 
 def same(some: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, two) for one, two in zip(some, other, strict=True))
+
+
+def a_full_disk() -> AbstractContextManager[object]:
+    """As long as it is entered, no disk has enough to spare."""
+    return mock.patch.object(wattnap_engine.image, "SPARE_BYTES", 1 << 60)
 
 
 def case_comes_back(path: Path) -> None:
@@ -187,14 +192,43 @@ def case_one_process_has_it(path: Path) -> None:
 
 def case_a_full_disk(path: Path) -> None:
     """It takes no more of it than is there to spare, and leaves none."""
-    wattnap_engine.image.SPARE_BYTES, usual = 1 << 60, wattnap_engine.image.SPARE_BYTES
-    try:
-        with raises(Unfit):
-            save(image(path), memory())
-    finally:
-        wattnap_engine.image.SPARE_BYTES = usual
+    with a_full_disk(), raises(Unfit):
+        save(image(path), memory())
 
     assert path.stat().st_size == 0
+
+
+def case_a_disk_that_was_full_for_one_sleep(path: Path) -> None:
+    """What has given up its place is not held to be there still."""
+    regions, saved = memory(), image(path)
+    save(saved, regions)
+    with a_full_disk(), raises(Unfit):
+        save(saved, regions)
+    with raises(Unfit):
+        saved.load(regions)
+
+    assert save(saved, regions) == sum(SIZES)
+
+    for region in regions:
+        region.fill_(0)
+    saved.load(regions)
+
+    assert same(regions, memory())
+
+
+def case_a_cut_file_is_filled_again(path: Path) -> None:
+    """Somebody has made room on the disk: the next sleep writes what is missing."""
+    regions, saved = memory(), image(path)
+    save(saved, regions)
+    os.truncate(path, 3 * PAGE_BYTES)
+
+    assert save(saved, regions) == sum(SIZES[3:])
+
+    for region in regions:
+        region.fill_(0)
+    saved.load(regions)
+
+    assert same(regions, memory())
 
 
 def case_out_of_time_and_on(path: Path) -> None:

@@ -82,6 +82,11 @@ class Image:
             self._layout, self._marks = layout, {}
         end = chunks[-1].offset + chunks[-1].memory.numel()
         filled = self._open(end)
+        self._marks = {
+            index: mark
+            for index, mark in self._marks.items()
+            if chunks[index].offset + chunks[index].memory.numel() <= filled
+        }
         now = marks_of(regions, self._chunk_bytes)
         ends_s = time.perf_counter() + budget_s
         written = []
@@ -152,6 +157,7 @@ class Image:
         status, disk = os.fstat(self._file), os.fstatvfs(self._file)
         free = disk.f_bavail * disk.f_frsize + status.st_blocks * 512
         if size + SPARE_BYTES > free:
+            self._marks = {}
             os.ftruncate(self._file, 0)
             raise Unfit(f"{self._path} would leave less than {SPARE_BYTES >> 30} GiB of its disk")
         os.ftruncate(self._file, size)
