@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -45,7 +46,7 @@ def ledger() -> None:
 )  # fmt: skip
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
-    help="Instead of standard output; there only once it is whole.",
+    help="Instead of standard output; a file is there only once it is whole.",
 )  # fmt: skip
 @spans.span_options
 @with_config
@@ -107,14 +108,15 @@ def backup(config: Config, file: Path) -> None:
     """
     from appliance.storage.reading import copy
 
-    part = file.with_name(f"{file.name}.part")
+    whole = Path(os.path.realpath(file))  # a link stays one, to the copy
+    part = whole.with_name(f"{whole.name}.part")
     try:
-        if file.exists():
+        if os.path.lexists(whole):
             raise FileExistsError(errno.EEXIST, "it is there already")
         part.open("wb").close()  # tells in plain words whether it can be written at all
         os.umask(0o077)
         copy(config.database, part)
-        part.rename(file)
+        part.rename(whole)
     except OSError as error:
         raise click.FileError(str(file), error.strerror) from error
     finally:
@@ -134,14 +136,27 @@ def _written(path: Path | None) -> Iterator[Callable[[bytes], object]]:
         if path is None:
             yield lambda piece: click.echo(piece, nl=False)
             return
-        part = path.with_name(f"{path.name}.part")
+        if _takes_it_straight(path):
+            with path.open("wb") as file:
+                yield file.write
+            return
+        whole = Path(os.path.realpath(path))  # a link stays one, to the new file
+        part = whole.with_name(f"{whole.name}.part")
         try:
             with part.open("wb") as file:
                 yield file.write
-            part.replace(path)
+            part.replace(whole)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         if error.errno == errno.EPIPE:  # whoever reads has enough
             raise
         raise click.FileError(str(path or "standard output"), error.strerror) from error
+
+
+def _takes_it_straight(path: Path) -> bool:
+    """Whether it is a pipe, a terminal or a device, whose place no file may take."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False

@@ -111,6 +111,38 @@ def test_into_a_file(config: Path, tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.part")) == []
 
 
+def test_into_the_file_that_a_link_leads_to(config: Path, tmp_path: Path) -> None:
+    """The link stays one, also if it led nowhere; what it leads to is replaced."""
+    (tmp_path / "far").mkdir()
+    for name in ("old.csv", "new.csv"):
+        (tmp_path / name).symlink_to(tmp_path / "far" / name)
+    (tmp_path / "far" / "old.csv").write_text("older")
+    written = wattnap("ledger", "export", config=config).stdout
+    for name in ("old.csv", "new.csv"):
+        result = wattnap("ledger", "export", "-o", str(tmp_path / name), config=config)
+
+        assert (result.returncode, result.stderr) == (0, "")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "far" / name).read_text() == written
+    assert list(tmp_path.rglob("*.part")) == []
+
+
+def test_into_a_pipe(config: Path, tmp_path: Path) -> None:
+    """What is no file takes the rows itself and stays what it is, also behind a link."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    written = wattnap("ledger", "export", "meters", config=config).stdout
+    for file in (pipe, link):
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(reader) as read:
+            result = wattnap("ledger", "export", "meters", "-o", str(file), config=config)
+
+            assert (result.returncode, read.read()) == (0, written)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+
+
 def test_a_file_that_cannot_be_written(config: Path, tmp_path: Path) -> None:
     """66 and why; a full disk is told, too."""
     nowhere = wattnap("ledger", "export", "-o", str(tmp_path / "no" / "x.csv"), config=config)
@@ -179,3 +211,16 @@ def test_backup(config: Path, tmp_path: Path) -> None:
             count = f"SELECT count(*) FROM {table}"
             assert here.execute(count).fetchone() == there.execute(count).fetchone()
         assert "ledger_request" in tables
+
+
+def test_backup_where_a_link_leads(config: Path, tmp_path: Path) -> None:
+    """The link stays one; and what it leads to is not overwritten."""
+    link, far = tmp_path / "latest.db", tmp_path / "far.db"
+    link.symlink_to(far)
+    made = wattnap("ledger", "backup", str(link), config=config)
+    again = wattnap("ledger", "backup", str(link), config=config)
+
+    assert (made.returncode, again.returncode) == (0, os.EX_NOINPUT)
+    assert link.is_symlink()
+    with opened(far) as copied:
+        assert copied.execute("SELECT count(*) FROM ledger_request").fetchone() > (0,)
