@@ -49,33 +49,33 @@ class HostProcess(asyncio.SubprocessProtocol):
     async def start(
         self, command: Sequence[str], arguments: Sequence[str], env: Mapping[str, str]
     ) -> None:
-        """Raises NoHost if there can be no process."""
+        """Raises NoHost if there can be no process; then nothing is left of it."""
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control = ours
-        ours.setblocking(False)
-        loop.add_reader(ours, self._hear)
         try:
-            await loop.subprocess_exec(
-                lambda: self,
-                *command,
-                *(str(os.getpid()), str(theirs.fileno())),
-                *arguments,
-                env=dict(env),
-                cwd="/",
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._control.setblocking(False)
+                loop.add_reader(self._control, self._hear)
+                await loop.subprocess_exec(
+                    lambda: self,
+                    *command,
+                    *(str(os.getpid()), str(theirs.fileno())),
+                    *arguments,
+                    env=dict(env),
+                    cwd="/",
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.STDOUT,
+                    start_new_session=True,
+                )
         except OSError as error:
-            self._hang_up(f"it cannot be started: {error.strerror}")
+            why = f"it cannot be started: {error.strerror}"
+            self._hang_up(why)
             self.ended.set()
+            raise NoHost(why) from error
         except BaseException:
             self.kill()
             raise
-        finally:
-            theirs.close()
 
     def ask(self, guard: ForkedGuard, order: dict[str, Any], pipes: Sequence[int]) -> None:
         """Order a guard of it, which will be told what has come of that."""

@@ -114,7 +114,8 @@ class WarmHost:
         """Have a host of this vLLM, with this environment, that is ready to fork.
 
         One of another is ended first; one that cannot be had is not tried again, unless
-        it was killed: the kernel may have wanted its memory.
+        it was killed (the kernel may have wanted its memory) or could not be begun: for
+        want of processes or descriptors, say, which may be there the next time.
         Cancelling it leaves the host to its imports. Raises NoHost.
         """
         like = (install, tuple(sorted(env.items())))
@@ -125,7 +126,11 @@ class WarmHost:
         if self._process is None:
             self._like = like
             self._process = HostProcess(self.name)
-            await self._process.start(self._command, self._arguments, env)
+            try:
+                await self._process.start(self._command, self._arguments, env)
+            except NoHost:
+                self._process = None
+                raise
         within_s = min(within_s, READY_PATIENCE_S)
         try:
             async with asyncio.timeout(within_s):

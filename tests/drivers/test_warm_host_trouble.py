@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
+import resource
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from drivers import vllm_host, warm_host
 from drivers.errors import Died
+from drivers.host_process import HostProcess, NoHost
 from drivers.vllm import VllmEngine
 from tests.contracts.engine import answer
 from tests.drivers.conftest import children
@@ -110,6 +115,51 @@ async def test_a_host_killed_before_it_is_ready(
         await ill.start()
 
         assert "ended with -9" in ill.lacks["host"]
+
+
+@pytest.mark.parametrize("lack", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+async def test_a_host_that_cannot_be_forked(
+    place: Path, monkeypatch: pytest.MonkeyPatch, lack: int
+) -> None:
+    """Nothing is waited for: this start is plain, the next has a host."""
+    monkeypatch.setattr(warm_host, "READY_PATIENCE_S", 1.0)
+    loop = asyncio.get_running_loop()
+    fork, lacks = loop.subprocess_exec, [lack]
+
+    async def fork_or_fail(protocol: Any, *command: Any, **how: Any) -> Any:
+        if vllm_host.__file__ in command and lacks:
+            raise OSError(lacks.pop(), os.strerror(lack))
+        return await fork(protocol, *command, **how)
+
+    monkeypatch.setattr(loop, "subprocess_exec", fork_or_fail)
+    async with started(make_engine(place, warm_host=True)) as engine:
+        assert await answer(engine)
+        assert engine.lacks["host"] == f"it cannot be started: {os.strerror(lack)}"
+
+        await engine.stop()
+        await engine.start()
+
+        assert "host" not in engine.lacks
+
+
+@pytest.mark.parametrize("spare", [0, 1, 2, 3])
+async def test_descriptors_that_do_not_suffice_for_a_host(spare: int) -> None:
+    """It is said, and none of them is kept."""
+    before = descriptors()
+    free = [number for number in range(1000) if number not in before]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[spare], hard))
+    try:
+        with pytest.raises(NoHost, match="cannot be started"):
+            await HostProcess("host").start([sys.executable, "-c", ""], [], {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert descriptors() == before
+
+
+def descriptors() -> set[int]:
+    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
 
 
 async def test_another_vllm_another_host(place: Path) -> None:
