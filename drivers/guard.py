@@ -161,9 +161,11 @@ class Guard:
                     os.kill(pid, signal.SIGKILL)
             if not self.reap(0):
                 break
-        remove_abandoned_shared_memory(self.shm_before)
-        shutil.rmtree(self.directory, ignore_errors=True)
-        report("ended", status=self.status)
+        try:
+            remove_abandoned_shared_memory(self.shm_before)
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            report("ended", status=self.status)
 
     def write_record(self, pids: set[int]) -> None:
         """Leave what the next daemon needs to clean up after us both."""

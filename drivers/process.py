@@ -176,7 +176,12 @@ class Child(asyncio.SubprocessProtocol):
         self._guard_gone += 1
         if self._guard_gone == 2:
             # If it did its work there is nothing to sweep; if it was killed, there is.
-            self._loop.run_in_executor(None, sweep, self._directory).add_done_callback(self._end)
+            try:
+                swept = self._loop.run_in_executor(None, sweep, self._directory)
+            except RuntimeError as error:  # there can be no thread
+                swept = self._loop.create_future()
+                swept.set_exception(error)
+            swept.add_done_callback(self._end)
 
     def _hear(self, line: str) -> None:
         said = json.loads(line)
@@ -191,7 +196,10 @@ class Child(asyncio.SubprocessProtocol):
                 self.status = said["status"]
 
     def _end(self, swept: asyncio.Future[list[int]]) -> None:
-        if left := swept.result():
+        # Whatever has come of it, somebody waits for the end. The next start sweeps again.
+        if (error := swept.exception()) is not None:
+            log.warning("%s: what it left could not be swept: %r", self.name, error)
+        elif left := swept.result():
             log.debug("%s: could not end %s", self.name, left)
         if self.status is None:
             self.status = -9

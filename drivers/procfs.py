@@ -102,8 +102,9 @@ def inodes_in_use() -> set[int]:
             # The last of six fields is the path, the inode is before it
             # (proc_pid_maps(5)). The path may be an earlier one, since gone:
             # sem_open() makes a semaphore under one name and links it to another.
-            with (PROC / str(pid) / "maps").open() as maps:
-                found |= {int(line.split(maxsplit=5)[4]) for line in maps if str(SHM) in line}
+            # As bytes: other people's files have any names, UTF-8 or not.
+            with (PROC / str(pid) / "maps").open("rb") as maps:
+                found |= {int(line.split(maxsplit=5)[4]) for line in maps if bytes(SHM) in line}
             for fd in (PROC / str(pid) / "fd").iterdir():
                 with contextlib.suppress(OSError):
                     if str(fd.readlink()).startswith(str(SHM)):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import signal
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -215,6 +217,81 @@ async def test_shared_memory_is_removed(run: Run) -> None:
     finally:
         earlier.unlink()
         used.unlink()
+
+
+async def test_a_mapped_file_of_any_name(run: Run, place: Path) -> None:
+    """What somebody has mapped need not be UTF-8: shared memory is told apart all the same."""
+    odd = place / os.fsdecode(b"\xfc\r.mp3")
+    odd.write_bytes(b"x")
+    left = Path(f"/dev/shm/psm_left_{os.getpid()}")
+    with odd.open("rb") as file, mmap.mmap(file.fileno(), 1, prot=mmap.PROT_READ):
+        await run.start(
+            f"open({str(left)!r}, 'w').close()\n"
+            "print('up', flush=True)\nimport time; time.sleep(600)"
+        )
+        await run.until(lambda: run.lines)
+        async with asyncio.timeout(10):
+            await run.child.kill()
+
+    assert not left.exists()
+    assert run.child.status == -signal.SIGKILL
+
+
+GUARD_IN_TROUBLE = """
+import os, sys
+from functools import partial
+from pathlib import Path
+from drivers import guard
+
+def fail(_):
+    raise ValueError("no such inode")
+
+guard.remove_abandoned_shared_memory = fail
+become = partial(guard.execute, ["true"])
+guard.Guard(Path(sys.argv[1]), 1.0, "", become, os.getppid()).run()
+"""
+
+
+async def test_a_guard_whose_last_look_fails(run: Run) -> None:
+    """It removes the directory and reports the status all the same, and says what was wrong."""
+    command = [sys.executable, "-c", GUARD_IN_TROUBLE, str(run.directory)]
+    loop = asyncio.get_running_loop()
+    await run.child.follow(run.directory, lambda: loop.subprocess_exec(lambda: run.child, *command))
+
+    assert await run.child.wait() == 0
+    assert "no such inode" in run.child.tail[-1]
+    assert not run.directory.exists()
+
+
+async def test_a_sweep_that_fails(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and nobody waits for ever."""
+
+    def fail(_: Path) -> list[int]:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr("drivers.process.sweep", fail)
+    child = await run.start("import time; time.sleep(600)")
+    async with asyncio.timeout(10):
+        await child.kill()
+
+    assert child.ended
+    assert run.news.is_set()
+    assert "too many open files" in caplog.text
+
+
+async def test_no_thread_for_a_sweep(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no thread can be had the end comes too."""
+    child = await run.start("import time; time.sleep(600)")
+    executor = ThreadPoolExecutor()
+    executor.shutdown()
+    asyncio.get_running_loop().set_default_executor(executor)
+    async with asyncio.timeout(10):
+        await child.kill()
+
+    assert child.status == -signal.SIGKILL
+    assert "could not be swept" in caplog.text
 
 
 def test_also_on_uvloop(place: Path) -> None:
