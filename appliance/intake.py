@@ -38,7 +38,7 @@ from appliance.notices import Notices, OutboxReady, Progress
 from appliance.replies import LiveReply
 from appliance.reports import totals
 from appliance.reports.totals import Totals
-from appliance.request import Request
+from appliance.request import ID, Request
 from appliance.standing import Standing
 from appliance.storage import inbox, ledger
 from appliance.storage.inbox import Instant, Waiting
@@ -188,7 +188,8 @@ class Intake:
         at = iso(self._clock.utc())
         row = ledger.RequestLine(
             request=None,
-            id=id,
+            # Whatever a sender calls its request, of any length, is not for our tables.
+            id=id if id is not None and ID.fullmatch(id) else None,
             door=door,
             client=client,
             engine=self._alias,
@@ -202,7 +203,7 @@ class Intake:
         )
         try:
             await self._store.write(partial(ledger.add, row=row))
-        except StorageFailed as failure:
+        except (StorageFailed, ValueError) as failure:  # ValueError: it is no Unicode
             log.warning("a refusal (%s) is not in the ledger: %s", error.code, failure)
 
     async def find(self, door: str, client: str, id: str) -> Receipt | None:

@@ -92,7 +92,8 @@ class Journal:
     async def run(self) -> None:
         """Carry out what is put, until `close`.
 
-        Raises StorageFailed if the disk does not take the rest of it then.
+        Raises StorageFailed if the disk does not take the rest of it then, and what a
+        work raises that must not be lost: after the next start its request runs again.
         """
         while not (self._closing.is_set() and not self._works):
             if not self._works:
@@ -101,12 +102,37 @@ class Journal:
                 continue
             batch = list(self._works)
             self._trying, self._losable = len(batch), 0
-            results = await self._commit([put.work for put in batch])
+            try:
+                results = await self._commit([put.work for put in batch])
+            except StorageFailed:
+                raise
+            except Exception:  # noqa: BLE001 - whatever one of them raised, the others are due
+                await self._one_by_one(batch)
+            else:
+                for put, result in zip(batch, results, strict=True):
+                    self._conclude(put, result)
             self._trying = 0
-            for put, result in zip(batch, results, strict=True):
-                self._works.popleft()
-                if not put.future.cancelled():
-                    put.future.set_result(result)
+
+    async def _one_by_one(self, batch: list[_Put]) -> None:
+        """One of them cannot be written, ever: only a row of the ledger may be missing for it."""
+        for put in batch:
+            try:
+                (result,) = await self._commit([put.work])
+            except StorageFailed:
+                raise
+            except Exception:
+                if not put.may_be_lost:
+                    raise
+                log.exception("a row of the ledger cannot be written, and is lost")
+                self.lost += 1
+                put.future.cancel()
+                result = None
+            self._conclude(put, result)
+
+    def _conclude(self, put: _Put, result: object) -> None:
+        self._works.popleft()
+        if not put.future.cancelled():
+            put.future.set_result(result)
 
     def close(self) -> None:
         """Let `run` return once everything is committed, or cannot be."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from appliance.errors import ApplianceError, ConfigError, StorageFailed
+from appliance.errors import ConfigError, StorageFailed
 from appliance.storage import backup, damage, wal
 from appliance.storage.reading import connect, shipped
 from appliance.storage.sql import Database, Migrations
@@ -44,6 +44,12 @@ PRAGMA journal_size_limit = 16777216;
 
 MAX_BATCH = 256
 """Writes that share one commit: bounds how long the first of them waits."""
+
+OF_ONE_WRITE = (
+    *(sqlite3.IntegrityError, sqlite3.DataError),
+    *(sqlite3.ProgrammingError, sqlite3.InterfaceError),
+)
+"""SQLite's errors that say nothing about the disk or the database."""
 
 NO_ROOM_BYTES = 128 * 1024
 """So little free that an error which does not say why is one of a full disk."""
@@ -283,12 +289,22 @@ def _has_no_room(folder: Path) -> bool:
         return False
 
 
+def _is_its_own(error: Exception) -> bool:
+    """A write failed for what it is; else the disk or the database is to blame, for all of them.
+
+    A sender's text that cannot be stored (UnicodeEncodeError) must not fail its neighbours.
+    """
+    return not isinstance(error, sqlite3.Error) or isinstance(error, OF_ONE_WRITE)
+
+
 def _work_alone(db: Database, write: _Write[Any]) -> None:
     """What fails is undone, and the transaction goes on."""
     db.conn.execute("SAVEPOINT one")
     try:
         write.error, write.result = None, write.work(db)
-    except (ApplianceError, sqlite3.IntegrityError) as error:
+    except Exception as error:
+        if not _is_its_own(error):
+            raise
         write.error = error
         db.conn.execute("ROLLBACK TO one")
     db.conn.execute("RELEASE one")
@@ -305,7 +321,9 @@ def _commit(db: Database, writes: list[_Write[Any]]) -> Exception | None:
             connection.execute("BEGIN IMMEDIATE")
             for write in writes:
                 write.error, write.result = None, write.work(db)
-        except (ApplianceError, sqlite3.IntegrityError):
+        except Exception as error:
+            if not _is_its_own(error):
+                raise
             # Seldom: so they do not all pay for what would undo one of them alone.
             connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import Conflict, InboxFull
+from appliance.errors import BadRequest, Conflict, InboxFull
 from appliance.machine.lifecycle import State
 from appliance.request import parse
 from appliance.storage.store import open_database
@@ -361,3 +361,18 @@ async def test_a_clock_that_jumps_moves_no_timer(tmp_path: Path) -> None:
             assert b.where == AWAKE
             await b.clock.advance(6)
             assert b.where == OFF
+
+
+@pytest.mark.parametrize(("client", "rows"), [("k", [("k", None)]), ("\udcff", [])])
+async def test_a_refusal_of_something_that_is_no_text(
+    tmp_path: Path, client: str, rows: list[tuple[str, None]]
+) -> None:
+    """What a sender calls itself or its request harms nobody else, and stands nowhere."""
+    async with bench(tmp_path) as b:
+        refused = b.intake.refused("http", client, "\udcff", BadRequest("x"))
+        accepted = b.send({"prompt": "one", "wattnap": {"id": "r"}})
+        await asyncio.gather(refused, accepted)
+        await b.clock.advance(20)
+
+        assert await b.states() == {"r": "done"}
+        assert await b.rows("SELECT client, id FROM requests WHERE state = 'refused'") == rows

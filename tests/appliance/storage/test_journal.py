@@ -91,3 +91,33 @@ async def test_of_rows_that_may_be_lost_the_newest_wait(
     assert journal.lost == lost
     assert written == [-1, *(n for n in range(MAX_ROWS + 300) if n > lost or n in musts)]
     assert f"{lost} rows of the ledger are lost" in caplog.messages
+
+
+@pytest.mark.parametrize("may_be_lost", [True, False])
+async def test_a_row_that_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, may_be_lost: bool
+) -> None:
+    """If only the ledger needs it, it is left out, with a word in the log; the others are not."""
+    store = Store(tmp_path / "a.db")
+    await store.open()
+    journal = Journal(store, FakeClock())
+
+    def impossible(_: Any) -> None:
+        raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
+
+    before = journal.put(lambda _: 1)
+    bad = journal.put(impossible, may_be_lost=may_be_lost)
+    after = journal.put(lambda _: 2)
+    journal.close()
+    if may_be_lost:
+        await journal.run()
+
+        assert (await before, bad.cancelled(), await after) == (1, True, 2)
+        assert journal.lost == 1
+        assert "cannot be written" in caplog.text
+    else:
+        with pytest.raises(UnicodeEncodeError):
+            await journal.run()
+
+        assert await before == 1
+    await store.close()

@@ -117,6 +117,30 @@ async def test_one_that_fails_spoils_no_other(tmp_path: Path) -> None:
         ]
 
 
+async def test_what_cannot_be_stored_spoils_no_other(tmp_path: Path) -> None:
+    """A text that is no Unicode, a number that is too large: only their own write fails."""
+    async with opened(tmp_path / "a.db") as store:
+        told: list[tuple[object, type[Exception]]] = [
+            ("\udcff", UnicodeEncodeError),
+            (1 << 80, OverflowError),
+            (object(), sqlite3.Error),
+        ]
+        bad = [store.write(partial(insert, key=key)) for key, _ in told]
+        good = store.write(partial(insert, key=b"\2"))
+        for write, (_, error) in zip(bad, told, strict=True):
+            with pytest.raises(error):
+                await write
+        await good
+
+        assert await store.read(lambda db: db.execute("SELECT key FROM forgotten").fetchall()) == [
+            (b"\2",)
+        ]
+
+
+def insert(db: Database, key: object) -> None:
+    db.execute("INSERT INTO forgotten VALUES (?, x'', '2026')", (key,))
+
+
 async def test_a_locked_database_is_a_storage_failure(tmp_path: Path) -> None:
     """Somebody else holds the write lock for too long: refused, and well again afterwards."""
     path = tmp_path / "a.db"
