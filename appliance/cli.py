@@ -7,7 +7,11 @@ exit code (sysexits.h).
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
+import sys
 from collections.abc import Sequence
 
 import click
@@ -29,6 +33,8 @@ from appliance.errors import ApplianceError
 
 SHORT_HELP = 100  # characters: no first line is longer, and none is cut off
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Of a write: the fault of the place, not of the program."""
 
 
 def version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -87,8 +93,8 @@ def wattnap(ctx: click.Context, config: str | None) -> None:
 
     Commands that read take --json and print one line. Exit codes: 0 fine ·
     64 wrong usage · 65 the request is wrong · 69 the daemon is not there ·
-    70 it failed · 75 try again later · 77 not permitted · 78 the configuration
-    is wrong · 130 interrupted.
+    70 it failed · 74 the output cannot be written · 75 try again later ·
+    77 not permitted · 78 the configuration is wrong · 130 interrupted.
     """
     ctx.obj = config
 
@@ -103,11 +109,33 @@ for module in (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; never raises for what a user can cause."""
+    _show_what_can_be_shown()
     try:
         result = wattnap.main(arguments, prog_name="wattnap", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (ApplianceError, click.ClickException, click.Abort, KeyboardInterrupt) as error:
         return _conclude(error)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _give_up_stdout()
+        return _conclude(error)
     return result if isinstance(result, int) else os.EX_OK
+
+
+def _show_what_can_be_shown() -> None:
+    """A letter that stdout has no code for is a question mark: it loses no answer."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _give_up_stdout() -> None:
+    """Drop what it still has: Python would try to write that at exit, and complain once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _conclude(error: BaseException) -> int:
@@ -124,8 +152,12 @@ def _conclude(error: BaseException) -> int:
             told, status = error.format_message(), os.EX_NOINPUT
         case ApplianceError():
             told, status = str(error), error.exit_status
+        case OSError():
+            place = f" {error.filename}" if error.filename else ""
+            told, status = f"cannot write{place}: {error.strerror}", os.EX_IOERR
         case _:
             status = INTERRUPTED
     if told:
-        click.echo(f"wattnap: {' '.join(told.split())}", err=True)
+        with contextlib.suppress(OSError):  # the exit code says it, too
+            click.echo(f"wattnap: {' '.join(told.split())}", err=True)
     return status

@@ -71,7 +71,7 @@ def export(
     wattnap ledger export requests --format jsonl | jq .full_j
 
     Exit codes: 0 fine · 64 wrong usage · 66 FILE cannot be written · 69 there
-    is no database.
+    is no database · 74 standard output cannot be written.
     """
     from appliance.reports.export import TABLES, names, pieces
     from appliance.storage.reading import opened
@@ -132,10 +132,10 @@ COMMANDS = (ledger,)
 @contextlib.contextmanager
 def _written(path: Path | None) -> Iterator[Callable[[bytes], object]]:
     """Standard output, or a file that has its name once it is whole."""
+    if path is None:
+        yield lambda piece: click.echo(piece, nl=False)
+        return
     try:
-        if path is None:
-            yield lambda piece: click.echo(piece, nl=False)
-            return
         if _takes_it_straight(path):
             with path.open("wb") as file:
                 yield file.write
@@ -151,7 +151,7 @@ def _written(path: Path | None) -> Iterator[Callable[[bytes], object]]:
     except OSError as error:
         if error.errno == errno.EPIPE:  # whoever reads has enough
             raise
-        raise click.FileError(str(path or "standard output"), error.strerror) from error
+        raise click.FileError(str(path), error.strerror) from error
 
 
 def _takes_it_straight(path: Path) -> bool:

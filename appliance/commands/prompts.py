@@ -12,6 +12,7 @@ import click
 
 from appliance.commands.answers import print_answer, print_submitted
 from appliance.commands.options import as_json, print_json, with_config
+from appliance.commands.texts import TEXT
 from appliance.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ LARGEST_FILE_BYTES = 64 * 1024 * 1024  # more than any configuration allows
 
 
 @click.command()
-@click.argument("text")
+@click.argument("text", type=TEXT)
 @as_json
-@click.option("--model", metavar="ALIAS", help="Which model; the default is the only one.")
+@click.option(
+    "--model", metavar="ALIAS", type=TEXT, help="Which model; the default is the only one."
+)
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens.")
 @click.option(
     "--class", "klass", type=click.Choice(["interactive", "batch"]), default="interactive",
@@ -63,7 +66,9 @@ def ask(
 @click.command()
 @click.argument("file")
 @as_json
-@click.option("--id", metavar="ID", help="Name of the request; the same one is never run twice.")
+@click.option(
+    "--id", metavar="ID", type=TEXT, help="Name of the request; the same one is never run twice."
+)
 @click.option("--wait", is_flag=True, help="Stay until it is answered, and print the answer.")
 @with_config
 def submit(config: Config, file: str, json_: bool, id: str | None, wait: bool) -> None:
@@ -88,7 +93,7 @@ def submit(config: Config, file: str, json_: bool, id: str | None, wait: bool) -
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", type=TEXT)
 @as_json
 @click.option("--wait", is_flag=True, help="Stay until it is answered.")
 @with_config
@@ -107,9 +112,11 @@ def answer(config: Config, id: str, json_: bool, wait: bool) -> None:
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", type=TEXT)
 @click.option("--door", type=click.Choice(["socket", "mqtt"]), default="socket", show_default=True)
-@click.option("--client", help="Who sent it. [default: you; on MQTT whoever gave no name]")
+@click.option(
+    "--client", type=TEXT, help="Who sent it. [default: you; on MQTT whoever gave no name]"
+)
 @as_json
 @with_config
 def cancel(config: Config, id: str, door: str, client: str | None, json_: bool) -> None:
@@ -162,5 +169,5 @@ def _request(text: str, file: str) -> object:
         return text
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: nested too deep to be read
         raise BadRequest(f"{file}: not JSON: {error}") from error

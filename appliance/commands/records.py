@@ -14,6 +14,7 @@ import click
 from appliance.commands import spans, terminal
 from appliance.commands.options import Form, as_data, print_csv, print_json, with_config
 from appliance.commands.tables import Column, Row, distinct, numbers, print_table, words
+from appliance.commands.texts import TEXT
 from appliance.commands.trust import NOT_MEASURED, explain
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ with_limit = click.option(
 @spans.span_options
 @with_limit
 @click.option("--state", type=click.Choice(["done", "failed", "refused"]))
-@click.option("--model", metavar="NAME")
-@click.option("--client", metavar="NAME", help='As in the log: "uid:1000", "kitchen", "".')
+@click.option("--model", metavar="NAME", type=TEXT)
+@click.option(
+    "--client", metavar="NAME", type=TEXT, help='As in the log: "uid:1000", "kitchen", "".'
+)
 @as_data
 @with_config
 def requests(

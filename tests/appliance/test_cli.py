@@ -66,6 +66,28 @@ def test_ask_an_unknown_model(config: Path) -> None:
     assert "known: main" in complaint(result)
 
 
+@pytest.mark.parametrize("arguments", [["ask", "日本 x"], ["submit", "-", "--wait"]], ids=" ".join)
+def test_an_answer_that_the_output_cannot_show(config: Path, arguments: list[str]) -> None:
+    """A question mark for each letter that has no place there; the rest is not lost."""
+    rich = wattnap(*arguments, config=config, given="日本 x", PYTHONIOENCODING="utf-8:strict")
+    poor = wattnap(*arguments, config=config, given="日本 x", PYTHONIOENCODING="latin-1:strict")
+
+    assert rich.stdout == "日本 x\n"
+    assert (poor.stdout, poor.stderr, poor.returncode) == ("?? x\n", "", 0)
+
+
+def test_the_status_where_there_is_no_room(config: Path) -> None:
+    """74: whoever reads the file must not take it for whole."""
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [*WATTNAP, "--config", str(config), "status"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+
+    assert result.returncode == os.EX_IOERR
+    assert "No space left" in complaint(result)
+
+
 def test_ctrl_c_takes_a_live_prompt_back(config: Path) -> None:
     """130, and the engine is free again."""
     with subprocess.Popen(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.cli import Grouped
-from tests.appliance.commands import complaint, daemon, wattnap, write_config
+from tests.appliance.commands import WATTNAP, complaint, daemon, wattnap, write_config
 
 COMMANDS = [name for _, names in Grouped.sections for name in names]
 
@@ -72,6 +72,54 @@ def test_wrong_usage(arguments: list[str], words: str) -> None:
     assert result.returncode == os.EX_USAGE
     assert words in complaint(result)
     assert "--help" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["requests", "--client"],
+        ["requests", "--model"],
+        ["ask"],
+        ["ask", "x", "--model"],
+        ["submit", "-", "--id"],
+        ["answer"],
+        ["cancel"],
+        ["cancel", "x", "--client"],
+    ],
+    ids=" ".join,
+)
+def test_an_argument_that_is_no_text(arguments: list[str]) -> None:
+    """Bytes that are not UTF-8 are wrong usage, before anything is asked."""
+    result = wattnap(*arguments, os.fsdecode(b"caf\xe9"))
+
+    assert result.returncode == os.EX_USAGE
+    assert r"'caf\udce9' is not UTF-8 text" in complaint(result)
+
+
+def test_a_file_that_is_nested_too_deep(tmp_path: Path) -> None:
+    """65, however deep: it can be read by nobody."""
+    file = tmp_path / "deep.json"
+    file.write_text("[" * 100_000)
+    result = wattnap("submit", str(file))
+
+    assert result.returncode == os.EX_DATAERR
+    assert str(file) in complaint(result)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["config", "--example"], ["--help"], ["--version"]])
+def test_standard_output_that_is_full(arguments: list[str], unbuffered: str) -> None:
+    """74, and why, in one line."""
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [*WATTNAP, *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+        silent = subprocess.run([*WATTNAP, *arguments], stdout=full, stderr=full, check=False)
+
+    assert result.returncode == silent.returncode == os.EX_IOERR
+    assert complaint(result) == "wattnap: cannot write: No space left on device"
 
 
 def test_without_a_command() -> None:

@@ -144,7 +144,7 @@ def test_into_a_pipe(config: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written(config: Path, tmp_path: Path) -> None:
-    """66 and why; a full disk is told, too."""
+    """66 and why; of standard output, on a full disk, 74."""
     nowhere = wattnap("ledger", "export", "-o", str(tmp_path / "no" / "x.csv"), config=config)
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_written(config: Path, tmp_path: Path) -> None:
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
 
-    assert (nowhere.returncode, result.returncode) == (os.EX_NOINPUT, os.EX_NOINPUT)
+    assert (nowhere.returncode, result.returncode) == (os.EX_NOINPUT, os.EX_IOERR)
     assert "No such file" in nowhere.stderr
     assert "No space left" in result.stderr
 
