@@ -7,10 +7,13 @@ and meanwhile takes requests that nobody will answer.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterable
 
 from drivers.procfs import PROC
+
+log = logging.getLogger(__name__)
 
 TITLES = (b"VLLM::EngineCore", b"VLLM::Worker")  # utils/system_utils.py, 0.11 to 0.33
 LAST_WORDS_S = 0.3
@@ -46,6 +49,10 @@ class Watch:
                 pidfd = os.pidfd_open(pid)
             except ProcessLookupError:
                 continue  # vLLM will tell
+            except OSError as error:
+                # So it will then, only later: no reason to end an engine that serves.
+                log.warning("process %d is not watched: %s", pid, error.strerror)
+                continue
             self._pidfds.append(pidfd)
             self._loop.add_reader(pidfd, self._notice, title(pid))
 

