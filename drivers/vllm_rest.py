@@ -108,9 +108,7 @@ class Sleep:
         query = {"image": str(self._image)} if self._level == 2 else {}
         state = await self._order("sleep", query, timeout_s=self._sleep_timeout_s)
         await self._settle(state, asleep=True)
-        if state["pool_bytes"] is not None and state["freed_bytes"] * 2 < state["pool_bytes"]:
-            freed_bytes, pool_bytes = state["freed_bytes"], state["pool_bytes"]
-            raise Unresponsive(self._name, f"asleep, it freed {freed_bytes} of {pool_bytes} bytes")
+        self._see_it_freed(state)
         log.debug("%s: asleep: %s", self._name, state)
         self._is = "asleep"
         self._missing = state.get("image", "")
@@ -126,6 +124,16 @@ class Sleep:
         await self._settle(state, asleep=False)
         log.debug("%s: awake: %s", self._name, state)
         self._is = "awake"
+
+    def _see_it_freed(self, state: Mapping[str, Any]) -> None:
+        """Raise Unresponsive unless its pool's memory is the device's again, or somebody else's."""
+        pool_bytes = state["pool_bytes"]
+        if pool_bytes is None or state["freed_bytes"] * 2 >= pool_bytes:
+            return
+        told = f"asleep, it freed {state['freed_bytes']} of {pool_bytes} bytes"
+        if state["held_bytes"] * 2 > pool_bytes:
+            raise Unresponsive(self._name, told)
+        log.info("%s: as the device tells; somebody else has taken the rest", told)
 
     async def _settle(self, state: Mapping[str, Any], *, asleep: bool) -> None:
         """Return once it says that it is there."""

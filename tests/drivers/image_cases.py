@@ -280,6 +280,32 @@ def case_a_devices_weights_are_told_of_once(path: Path) -> None:
     assert all(one is other for one, other in zip(first, again, strict=True))
 
 
+def case_what_has_memory_behind_it_is_held(path: Path) -> None:
+    """The driver is asked at each address, and gets back what it hands out."""
+    codes: dict[int, int] = {0x1000: 0, 0x2000: wattnap_engine.worker.NOT_MAPPED, 0x3000: 999}
+    released: list[int] = []
+
+    def retain(handle: Any, address: Any) -> int:
+        at: int = address.value
+        handle._obj.value = at + 7
+        return codes[at]
+
+    driver = SimpleNamespace(
+        cuMemRetainAllocationHandle=retain,
+        cuMemRelease=lambda handle: released.append(handle.value),
+    )
+    pointers = {at: SimpleNamespace(handle=(0, 10**n)) for n, at in enumerate(codes)}
+    allocator = SimpleNamespace(pointer_to_data=pointers)
+    with (
+        mock.patch.object(wattnap_engine.worker, "find_allocator", return_value=allocator),
+        mock.patch.object(wattnap_engine.worker, "libcuda", return_value=driver),
+    ):
+        held = wattnap_engine.worker.Extension().wattnap_held()
+
+    assert held == 101
+    assert released == [0x1007]
+
+
 def main() -> None:
     results: dict[str, str | None] = {}
     for name, case in list(globals().items()):

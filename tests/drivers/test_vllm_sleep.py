@@ -94,6 +94,22 @@ async def test_a_failed_sleep(
         assert await answer(engine)
 
 
+async def test_somebody_takes_what_it_has_freed(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is what it sleeps for: it is asleep, and wakes as ever."""
+    caplog.set_level("INFO", "drivers.vllm_rest")
+    switches = ("--sleep-fault", "crowd", "--pool-bytes", "1000")
+    async with started(make_engine(place, *switches, sleep_level=2)) as engine:
+        await engine.sleep()
+
+        assert "freed 0 of 1000 bytes" in caplog.text
+
+        await engine.wake()
+
+        assert await answer(engine)
+
+
 @pytest.mark.parametrize(
     ("fault", "why"),
     [("wake", "wake failed"), ("coma", "not awake"), ("hang", "no answer to /wattnap/wake")],

@@ -57,6 +57,7 @@ FAULTS = {
     "sleep": "falling asleep fails",
     "insomnia": "it says that it sleeps, and does not",
     "hoard": "it sleeps, and frees nothing",
+    "crowd": "it sleeps, and somebody else takes what it has freed",
     "wake": "waking fails",
     "coma": "it says that it woke, and did not",
     "hang": "waking never ends",
@@ -192,7 +193,10 @@ class Server:
             return failed
         self.asleep = self.options.sleep_fault != "insomnia"
         pool_bytes = self.options.pool_bytes
-        freed = {"freed_bytes": 0 if self.options.sleep_fault == "hoard" else pool_bytes}
+        freed = {
+            "freed_bytes": 0 if self.options.sleep_fault in {"hoard", "crowd"} else pool_bytes,
+            "held_bytes": pool_bytes if self.options.sleep_fault == "hoard" else 0,
+        }
         return self.tell(**self.image(request), **freed)
 
     def image(self, request: web.Request) -> dict[str, str]:

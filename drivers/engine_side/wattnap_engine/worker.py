@@ -25,6 +25,10 @@ CHUNK_BYTES = 8 << 20
 SAVE_BUDGET_S = 20.0
 """Of one sleep, for the image. On a slow disk it takes several until there is one."""
 
+NOT_MAPPED = 1
+"""CUDA_ERROR_INVALID_VALUE: what cuMemRetainAllocationHandle says of an address where nothing is
+mapped. What it finds it keeps from being freed, until cuMemRelease (CUDA driver API, 6.14)."""
+
 log = logging.getLogger("vllm.wattnap")  # below vLLM's own, whose output the daemon reads
 
 
@@ -44,6 +48,17 @@ class Extension:
             "free_bytes": free_bytes,
             "pool_bytes": 0 if allocator is None else allocator.get_current_usage(),
         }
+
+    def wattnap_held(self) -> int:
+        """Bytes of the allocator's that have memory of the device's behind them; on a GPU only.
+
+        After a sleep there are none, whatever others have done with that memory since.
+        """
+        allocator = find_allocator()
+        if allocator is None:
+            return 0
+        pieces = [(address, data.handle[1]) for address, data in allocator.pointer_to_data.items()]
+        return sum(size for address, size in pieces if is_held(address))
 
     def wattnap_save(self, path: str) -> str:
         """Before a level-2 sleep. Return why there is no image: "" if there is one."""
@@ -101,6 +116,23 @@ def find_allocator() -> Any:
     except ImportError:
         return None
     return CuMemAllocator.instance
+
+
+def is_held(address: int) -> bool:
+    """There is memory behind an address of the allocator's, or nobody can tell."""
+    if torch.version.hip:
+        return True
+    handle = ctypes.c_uint64()
+    driver = libcuda()
+    code: int = driver.cuMemRetainAllocationHandle(ctypes.byref(handle), ctypes.c_void_p(address))
+    if code == 0:
+        driver.cuMemRelease(handle)
+    return code != NOT_MAPPED
+
+
+@functools.cache
+def libcuda() -> Any:
+    return ctypes.CDLL("libcuda.so.1")
 
 
 def regions_of(worker: Any) -> list[torch.Tensor]:
