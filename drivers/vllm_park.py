@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
-from collections.abc import Iterable
 
 from drivers.checkpointer import Checkpointer, why_not
 from drivers.errors import Died, DriverError, Refused, Unresponsive
 from drivers.process import Child
 from drivers.tenants import Look, Tenants
 from drivers.vllm_core import is_core
+
+log = logging.getLogger(__name__)
 
 VACATE_S = 5.0
 """Until the GPU shows that they have left; NVML's list may lag behind."""
@@ -50,8 +52,10 @@ class Park:
         pidfds = await self._find(child, before)
         try:
             await self._checkpointer.move("park", list(pidfds.values()))
-            if before is not None:
-                await self._see_it_gone(pidfds.keys(), before)
+            if before is not None and (ours := pidfds.keys() & before.bytes_by_pid.keys()):
+                await self._see_it_gone(ours)
+            else:  # how much memory is in use would tell of everybody
+                log.debug("%s: parked, by the driver's word: NVML has not listed it", self._name)
         except BaseException:
             close(pidfds)
             raise
@@ -109,17 +113,12 @@ class Park:
             raise Died(self._name, child.status or 0)
         return {child.pid, *child.others}
 
-    async def _see_it_gone(self, pids: Iterable[int], before: Look) -> None:
-        """Return when the GPU lists none of `pids`, or, if it never did, has memory back."""
-        ours = set(pids)
+    async def _see_it_gone(self, ours: set[int]) -> None:
+        """Return when the GPU lists none of these pids any more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(VACATE_S):
                 while (after := await self._look()) is not None:
-                    if (
-                        not ours & set(after.bytes_by_pid)
-                        if ours & set(before.bytes_by_pid)
-                        else after.used_bytes < before.used_bytes
-                    ):
+                    if not ours & after.bytes_by_pid.keys():
                         return
                     await asyncio.sleep(0.1)
         raise Unresponsive(self._name, f"checkpointed, but the GPU does not show that {ours} left")

@@ -16,7 +16,7 @@ from drivers.checkpointer import Direct
 from drivers.errors import Died, NotPresent, Refused, Unresponsive
 from drivers.process import Child
 from drivers.tenants import Look
-from drivers.vllm_park import Park, why_not_park
+from drivers.vllm_park import VACATE_S, Park, why_not_park
 from tests.fakes.cuda import FakeCuda, FakeTenants
 
 # A leader with a child that has the title of vLLM's core, and one that has not.
@@ -111,17 +111,27 @@ async def test_twice_is_once(cuda: FakeCuda, place: Path) -> None:
         assert cuda.calls == ["lock", "checkpoint"]
 
 
-@pytest.mark.parametrize("view", [FakeTenants, Elsewhere])
 async def test_still_on_the_gpu(
-    cuda: FakeCuda, place: Path, view: type[FakeTenants], monkeypatch: pytest.MonkeyPatch
+    cuda: FakeCuda, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The driver's word is not enough: what the GPU goes on showing is Unresponsive."""
     monkeypatch.setattr("drivers.vllm_park.VACATE_S", 0.3)
     async with engine(place) as (child, core):
-        tenants = view(cuda, core)
+        tenants = FakeTenants(cuda, core)
         tenants.stuck = True
         with pytest.raises(Unresponsive, match="does not show"):
             await Park("engine", Direct(env=cuda.env), tenants).park(child)
+
+
+async def test_somebody_takes_the_memory_at_once(cuda: FakeCuda, place: Path) -> None:
+    """Where the GPU lists none of ours, memory that stays in use may be anybody's."""
+    async with engine(place) as (child, core):
+        tenants = Elsewhere(cuda, core)
+        tenants.stuck = True
+        async with asyncio.timeout(VACATE_S):
+            await Park("engine", Direct(env=cuda.env), tenants).park(child)
+
+        assert cuda.state(core) == "checkpointed"
 
 
 async def test_nobody_on_the_gpu(cuda: FakeCuda, place: Path) -> None:
