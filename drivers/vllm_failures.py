@@ -43,7 +43,8 @@ class Failure:
     said         the line that shows why
     free_share   memory_taken: of the device's memory, what was free (0 to 1)
     fits_tokens  cache_too_small: the longest context for which there was room
-    others       other programs are known to hold memory of the device
+    others       other programs are known to hold memory of the device, or may have been why
+                 the kernel wanted some of the host's: it passes when they end
     """
 
     kind: Kind
@@ -178,7 +179,8 @@ def explain(lines: Iterable[str], status: int, *, oom_kills: int = 0) -> Failure
     # The kernel tells nobody whom it has killed; but it counts, and SIGKILL came from someone.
     killed = status == -9 or any(map(KILLED_CHILD.search, said))
     if killed and oom_kills:
-        return Failure(kind="out_of_memory", said="killed by the kernel for want of memory")
+        said_of_it = "killed by the kernel for want of memory"
+        return Failure(kind="out_of_memory", said=said_of_it, others=True)
     return Failure(kind="unknown", said=last_words(kept))
 
 

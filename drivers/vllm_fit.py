@@ -51,8 +51,9 @@ class Fit:
         self._asked, self._args = asked, args
         self._key: str | None = None
         self._steps: Steps = {}
-        self._passing: frozenset[str] = frozenset()
-        """Steps for the moment: other programs had the memory, and may give it back."""
+        self._lasting: Steps = {}
+        """Those that stay. Others are for the moment: other programs had the memory, and may give
+        it back; and so is each that was taken beside one of these, and may not be needed alone."""
         self._worked = False
         self._oom_kills = 0
 
@@ -69,7 +70,8 @@ class Fit:
     def begin(self, key: str) -> Settings:
         """Settings for a start of what `key` stands for."""
         if key != self._key:
-            self._key, self._steps, self._passing = key, self._load(key), frozenset()
+            self._key, self._lasting = key, self._load(key)
+            self._forget_passing()
         elif self._worked:
             self._forget_passing()
         self._worked = False
@@ -79,12 +81,11 @@ class Fit:
     def worked(self) -> None:
         """The start succeeded: keep what made it succeed."""
         self._worked = True
-        kept = {name: dict(c) for name, c in self._steps.items() if name not in self._passing}
         fresh = self._file.with_suffix(".new")
         with contextlib.suppress(OSError):  # a full disk must not end a healthy engine
-            if kept:
+            if self._lasting:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-                fresh.write_text(json.dumps({"key": self._key, "steps": kept}))
+                fresh.write_text(json.dumps({"key": self._key, "steps": self._lasting}))
                 fresh.replace(self._file)
             else:
                 self._file.unlink(missing_ok=True)
@@ -98,8 +99,9 @@ class Fit:
                 return OutOfMemory(device, status, f"{failure.said}; the next start has {left}")
             told = f" with {', '.join(self.smaller)}" if self.smaller else ""
             why = f"it does not fit{told}: {failure.advice} ({failure.said})"
+            passing = failure.others or self._steps != self._lasting
             self._forget_passing()
-            return (Refused if failure.others else NotSupported)(device, why)
+            return (Refused if passing else NotSupported)(device, why)
         if failure.kind == "bad_loader" and self._reduce(failure):
             return Died(
                 device, status, f"{failure.said}; the next start loads without InstantTensor"
@@ -113,14 +115,16 @@ class Fit:
         steps = descend(self._asked, self._steps, failure, args=self._args)
         if steps is None:
             return False
-        if failure.others:
-            self._passing |= steps.keys() - self._steps.keys()
+        if failure.kind == "bad_loader":  # whoever has the memory
+            fresh = steps.keys() - self._steps.keys()
+            self._lasting = {**self._lasting, **{name: steps[name] for name in fresh}}
+        elif not failure.others and self._steps == self._lasting:
+            self._lasting = steps
         self._steps = steps
         return True
 
     def _forget_passing(self) -> None:
-        self._steps = {n: c for n, c in self._steps.items() if n not in self._passing}
-        self._passing = frozenset()
+        self._steps = self._lasting
 
     def _load(self, key: str) -> Steps:
         try:

@@ -260,6 +260,9 @@ def test_a_report_is_no_failure() -> None:
 )
 def test_killed_by_the_kernel(said: list[str], status: int) -> None:
     """SIGKILL came from the kernel if the kernel counts one; else from somebody."""
-    assert explain(said, status, oom_kills=1).kind == "out_of_memory"
+    killed = explain(said, status, oom_kills=1)
+
+    assert killed.kind == "out_of_memory"
+    assert killed.others  # that the kernel would not say
     assert explain(said, status).kind == "unknown"
     assert explain(["ValueError: x"], 1, oom_kills=1).kind == "unknown"

@@ -16,6 +16,15 @@ from tests.drivers.test_vllm_failures import SAID
 ASKED = Settings(kv_cache_bytes=1 << 30, max_num_seqs=64)
 OOM = ["CUDA out of memory"]
 BESIDE = ["CUDA out of memory. Process 7 has 2.50 GiB memory in use."]
+TAKEN = [
+    "ValueError: Free memory (20.0/80.0 GiB) is less than desired GPU memory utilization (0.9)."
+]
+SHORT = [
+    (
+        "To serve at least one request with the model's max seq len (9), 16.0 GiB is needed; the"
+        " estimated maximum model length is 16384."
+    )
+]
 HALF = ("kv_cache_mib 512 instead of 1024",)
 
 
@@ -64,6 +73,73 @@ def test_beside_others_it_is_for_this_time_only(place: Path) -> None:
     assert not one.smaller
 
 
+def test_what_is_needed_only_beside_others_goes_with_them(place: Path) -> None:
+    """A context that is short because the share is small is long again when they have left."""
+    one = fit(place, asked=Settings())
+    one.failed("vllm", TAKEN, 1)
+    one.begin("k")
+    one.failed("vllm", SHORT, 1)
+    one.begin("k")
+    one.worked()
+
+    assert [told.split()[0] for told in one.smaller] == ["max_model_len", "gpu_memory_utilization"]
+    assert fit(place, asked=Settings()).smaller == ()
+
+    one.begin("k")
+
+    assert one.smaller == ()
+
+
+def test_what_was_kept_outlasts_the_others(place: Path) -> None:
+    """Not even a halving that is in vain beside them is taken back for good."""
+    one = fit(place)
+    one.failed("vllm", OOM, 1)
+    one.begin("k")
+    one.worked()
+    one.begin("k")
+    one.failed("vllm", TAKEN, 1)
+    one.begin("k")
+    one.failed("vllm", SHORT, 1)
+    one.begin("k")
+    one.failed("vllm", SHORT, 1)
+    one.begin("k")
+
+    assert not set(HALF) & set(one.smaller)
+
+    one.worked()
+
+    assert fit(place).smaller == HALF
+
+
+def test_the_end_of_the_ladder_beside_others_passes(place: Path) -> None:
+    """Whichever failure was the last: with all of the memory it may fit."""
+    one = fit(place, asked=Settings(max_model_len=8192))
+    one.failed("vllm", TAKEN, 1)
+    error: Exception = OutOfMemory("vllm", 1)
+    while isinstance(error, OutOfMemory):
+        one.begin("k")
+        error = one.failed("vllm", SHORT, 1)
+
+    assert isinstance(error, Refused)
+
+
+def test_what_the_kernel_killed_may_fit_another_time(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program may have taken the host's memory."""
+    kills = iter([3, 4])
+    monkeypatch.setattr("drivers.vllm_fit.oom_kills", lambda: next(kills, 4))
+    one = fit(place)
+
+    assert isinstance(one.failed("vllm", ["loading weights"], -9), OutOfMemory)
+
+    one.begin("k")
+    one.worked()
+
+    assert one.smaller == HALF
+    assert fit(place).smaller == ()
+
+
 def test_each_start_that_fails_says_what_comes_next(place: Path) -> None:
     """And the last one that nothing does, with what there is to do."""
     one, told = fit(place), []
@@ -95,6 +171,19 @@ def test_a_loader_that_fails_is_left_out(place: Path) -> None:
     asked = Fit(place / "fit.json", Settings(), ("--load-format", "instanttensor"))
 
     assert isinstance(asked.failed("vllm", [SAID["loader"][1]], 1), NotSupported)
+
+
+def test_a_loader_that_fails_beside_others_fails_alone(place: Path) -> None:
+    """It is left out for good: it was not for want of memory."""
+    one = fit(place, asked=Settings(load_format="fastest"))
+    one.failed("vllm", TAKEN, 1)
+    one.begin("k")
+    one.failed("vllm", [SAID["loader"][1]], 1)
+    one.begin("k")
+    one.worked()
+    kept = fit(place, asked=Settings(load_format="fastest"))
+
+    assert kept.smaller == ("load_format vLLM's own instead of fastest",)
 
 
 def test_without_room_beside_others_it_waits_for_them(place: Path) -> None:
