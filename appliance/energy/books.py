@@ -32,6 +32,8 @@ LONG_S = 3600.0
 SHORT_S = 1.0
 """Requests shorter than this say little: NVML's power reading is a 1 s mean or worse
 (Yang, Adamek & Armour, "Part-time power measurements", SC'24)."""
+UNMEASURED_S = 60.0
+"""Without a meter no look ends an interval: while requests never pause, this does."""
 AHEAD_S = 0.05
 """A stamp may seem to lie so far in the future: two clocks are read one after the other."""
 NOTHING = 0.0, 0.0
@@ -136,6 +138,8 @@ class Books:
             self.learned.see_pace(run.end_s - run.start_s, run.completion_tokens)
         if not self.doing.busy:
             self._stir(turned=False)
+        elif self.source is None and run.end_s - self._booked_s > UNMEASURED_S:
+            self.lapse()
 
     def write(self, shared: Share) -> None:
         """Its request has its outcome; its row is on its way to the ledger."""
@@ -212,6 +216,8 @@ class Books:
 
     def checkpoint(self) -> None:
         """An hour is over: of a long awake period, what is settled need not wait for its end."""
+        if self.source is None:
+            self.lapse()
         period = self._period
         if (
             period is not None

@@ -113,6 +113,10 @@ class Roster:
         """It waits."""
         self._by_key[entry.key] = entry
         self._waiting[entry] = None
+        if len(self._queue) > 2 * len(self._waiting) + 64:
+            # Who left while nothing could be taken: an engine that cannot start keeps nobody.
+            self._queue = [placed for placed in self._queue if placed[-1] in self._waiting]
+            heapq.heapify(self._queue)
         rank = (not entry.suspect, entry.priority, entry.klass == "batch", next(self._order))
         heapq.heappush(self._queue, (*rank, entry))
 

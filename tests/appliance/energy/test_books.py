@@ -6,10 +6,12 @@ import pytest
 
 from appliance.energy.attribution import Sight
 from appliance.energy.books import SILENCE_S, Books
+from appliance.energy.timeline import Run
 from drivers.protocols import Sample
 from policies.ladder import Depth
 from tests.appliance.energy.workshop import Workshop
 from tests.fake_clock import FakeClock
+from tests.memory import count
 
 
 async def test_each_joule_has_one_line() -> None:
@@ -264,6 +266,25 @@ async def test_no_meter_no_joules() -> None:
     books.close()
 
     assert list(books.entries().lines.values()) == [[5.0, 0.0]]
+
+
+async def test_without_a_meter_nothing_is_kept_of_requests_that_never_pause() -> None:
+    """Each begins before the last one ends: their seconds are booked all the same."""
+    clock = FakeClock()
+    books = Books(clock, engine="main")
+    books.turn("waking", Depth.OFF)
+    books.turn("idle", Depth.AWAKE)
+    known = count(Run)
+    last = books.begin()
+    for _ in range(2000):
+        run = books.begin()
+        await clock.advance(1.0)
+        books.end(last)
+        books.write(last.share)
+        last = run
+
+    assert count(Run) - known < 200
+    assert sum(seconds for seconds, _ in books.entries().lines.values()) > 1900
 
 
 @pytest.mark.parametrize("took_s", [0.0001, 0.1])

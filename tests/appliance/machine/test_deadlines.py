@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from pathlib import Path
 
 from appliance.machine.deadlines import SWEEP_LEAST, Deadlines
@@ -11,6 +10,7 @@ from appliance.machine.roster import Entry
 from drivers.fake import FakeEngine
 from tests.benches import bench
 from tests.fake_clock import FakeClock, settled
+from tests.memory import count
 
 MONTH_S = 30 * 86400.0
 
@@ -46,7 +46,7 @@ async def test_what_has_ended_is_forgotten_long_before_its_time() -> None:
     await settled()
     del answered
 
-    assert sum(isinstance(o, Entry) for o in gc.get_objects()) <= SWEEP_LEAST + 2
+    assert count(Entry) <= SWEEP_LEAST + 2
     await clock.advance(6.0)
     assert expired == ["soon"]
     await clock.advance(2 * MONTH_S)

@@ -8,10 +8,12 @@ import pytest
 
 from appliance.desk import Answer
 from appliance.errors import Cancelled, WakeFailed
+from appliance.machine.roster import Entry
 from appliance.notices import Part, Progress
 from appliance.request import parse
-from drivers.errors import Unresponsive
+from drivers.errors import NotPresent, Unresponsive
 from tests.benches import AWAKE, IDLE_S, OFF, bench
+from tests.memory import count
 
 
 async def test_a_live_call_streams_and_is_in_the_ledger(tmp_path: Path) -> None:
@@ -63,3 +65,15 @@ async def test_leaving_a_call_cancels_it(tmp_path: Path) -> None:
         async with b.intake.call(request):
             await b.quiet()
         assert await b.rows("SELECT error FROM requests") == [(Cancelled.code,)]
+
+
+async def test_an_engine_that_cannot_start_keeps_nobody(tmp_path: Path) -> None:
+    """Whoever was told so is forgotten, also while nothing is ever taken from the queue."""
+    async with bench(tmp_path) as b:
+        b.engine.fail_next = NotPresent("fake", "no GPU")
+        for _ in range(300):
+            with pytest.raises(WakeFailed):
+                await b.ask({"prompt": "one"})
+            await b.quiet()
+
+        assert count(Entry) < 150
