@@ -21,8 +21,11 @@ from appliance.tariff import rate, stretches
 DEFAULT_PATH = Path("/etc/wattnap/wattnap.toml")
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-Seconds = Annotated[float, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
+FOR_EVER_S = 1e9
+"""Thirty-one years. Dates can be reckoned with that; with infinity they cannot."""
+# Sockets and vLLM count milliseconds in 32 bits, which is 24 days.
+Wait = Annotated[float, Meta(gt=0, le=7 * 86400)]
+Seconds = Annotated[float, Meta(ge=0, le=FOR_EVER_S)]
 Count = Annotated[int, Meta(ge=1)]
 Auto = Literal["auto"]
 MeterKind = Literal["nvml", "nvml_power", "ina3221", "rapl", "plug", "cpu_time"]
@@ -62,10 +65,10 @@ class Mqtt(Section, frozen=True):
     response_topics: tuple[str, ...] = ()
     keep_alive_s: Annotated[int, Meta(ge=5, le=3600)] = 60
     session_expiry_s: Annotated[int, Meta(ge=60, le=4294967295)] = 7 * 86400
-    connect_timeout_s: Positive = 10.0
-    publish_timeout_s: Positive = 10.0
-    retry_min_s: Positive = 0.5
-    retry_max_s: Positive = 60.0
+    connect_timeout_s: Wait = 10.0
+    publish_timeout_s: Wait = 10.0
+    retry_min_s: Wait = 0.5
+    retry_max_s: Wait = 60.0
 
 
 class Socket(Section, frozen=True):
@@ -147,9 +150,9 @@ class Engine(Section, frozen=True):
     startup_plan: bool = False
     args: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
-    start_timeout_s: Positive = 900.0
-    stop_timeout_s: Seconds = 10.0
-    stall_timeout_s: Positive = 120.0
+    start_timeout_s: Wait = 900.0
+    stop_timeout_s: Annotated[float, Meta(ge=0, le=7 * 86400)] = 10.0
+    stall_timeout_s: Annotated[float, Meta(gt=0, le=FOR_EVER_S)] = 120.0
     sleep_level: Literal[0, 1, 2] = 2
     warm_host: Literal["auto", "on", "off"] = "auto"
     cache_dir: str = ""
@@ -253,7 +256,7 @@ class Defer(Section, frozen=True):
     good_hours: Literal["none", "cheap", "green"] = "none"
     topic: Annotated[str, Meta(pattern=r"^[^+#\x00]*$", max_length=1024)] = ""
     topic_field: str = ""
-    topic_at_most: float = 0.0
+    topic_at_most: Annotated[float, Meta(ge=-1e6, le=1e6)] = 0.0
     margin_s: Seconds = 60.0
 
 
@@ -279,8 +282,8 @@ class Energy(Section, frozen=True):
     also: tuple[MeterKind, ...] = ()
     plug_topic: Annotated[str, Meta(pattern=r"^[^+#\x00]*$", max_length=1024)] = ""
     rails: tuple[str, ...] = ()
-    estimate_idle_w: Seconds = 4.0
-    estimate_core_w: Positive = 6.0
+    estimate_idle_w: Annotated[float, Meta(ge=0, le=1e6)] = 4.0
+    estimate_core_w: Annotated[float, Meta(gt=0, le=1e6)] = 6.0
     gain: dict[MeterKind, Annotated[float, Meta(gt=0, le=100)]] = field(default_factory=dict)
     offset_w: dict[MeterKind, Annotated[float, Meta(ge=-10_000, le=10_000)]] = field(
         default_factory=dict
@@ -380,6 +383,7 @@ def load(path: Path) -> Config:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # msgspec's words: "Object contains unknown field `x` - at `$.power`"
         told = str(error).replace("Object contains unknown field", "no such setting:")
+        told = told.replace(f"<= {FOR_EVER_S}", "<= 1e9, which is for ever")
         raise ConfigError(f"{path}: {told}; `wattnap config --example` shows all") from error
 
 

@@ -44,8 +44,8 @@ REFERENCE = """\
 
 One TOML file: `/etc/wattnap/wattnap.toml`, or what `--config` or `WATTNAP_CONFIG` names.
 An empty file is valid. An unknown key is an error, because it is a typo. A change needs a
-restart; what was accepted is kept. `wattnap config --example` prints a file with all of this,
-`wattnap config --check FILE` tells what is wrong with one.
+restart; what was accepted is kept. "For ever" is 1e9 seconds. `wattnap config --example` prints
+a file with all of this, `wattnap config --check FILE` tells what is wrong with one.
 
 Most owners set `engine.model` (or `wattnap model use`), `power.idle_timeout_s`,
 `tariff.per_kwh`, and `mqtt.host` if the broker is elsewhere:
@@ -173,9 +173,10 @@ def _span(kind: types.Type) -> str:
         case types.UnionType(types=options):
             span = ", or ".join(_span(option) for option in options)
         case types.IntType(ge=low, le=high) | types.FloatType(ge=low, le=high, gt=None):
-            span = "number" if low is None else f"{low} to {high}" if high else f"{low} or more"
-        case types.FloatType(gt=low):
-            span = f"more than {low}"
+            to = f"{_number(low)} to {_number(high)}" if high else f"{low} or more"
+            span = "number" if low is None else to
+        case types.FloatType(gt=low, le=high):
+            span = f"more than {low}, up to {_number(high)}"
         case types.BoolType():
             span = "true or false"
         case types.VarTupleType(item_type=types.IntType()):
@@ -187,6 +188,11 @@ def _span(kind: types.Type) -> str:
         case _:
             span = "text"
     return span
+
+
+def _number(limit: float | None) -> str:
+    """1e9 as people write it, and whole numbers in full."""
+    return f"{limit:g}".replace("e+0", "e") if isinstance(limit, float) else str(limit)
 
 
 def toml_value(value: Any) -> str:  # what TOML can hold
