@@ -19,6 +19,10 @@ from appliance.storage.store import Store
 log = logging.getLogger(__name__)
 
 HOUR_S = 3600.0
+JUMP_S = 60.0
+"""So much further by the wall than since boot, from one hour to the next: it was wrong before."""
+UNSYNCED_S = 86400.0
+"""After so long a time without it, no NTP is to be expected: this box has the time it has."""
 
 
 class Housekeeping:
@@ -37,6 +41,8 @@ class Housekeeping:
         self._keep_answers_s = keep_answers_s
         self._keep_ids_s = max(keep_ids_s, keep_answers_s)
         self._keep_requests_s, self._keep_hours_s = keep_requests_s, keep_hours_s
+        self._booted = self._boot()
+        self._doubtful_until_s = 0.0
 
     async def run(self) -> None:
         """Work at every full hour, until cancelled."""
@@ -48,7 +54,12 @@ class Housekeeping:
             await self.forget()
 
     async def forget(self) -> None:
-        """Drop answers, ids and rows of the ledger older than they are kept."""
+        """Drop answers, ids and rows of the ledger older than they are kept.
+
+        Not while wall time may be wrong: one that is years ahead would drop everything.
+        """
+        if not self._trusts_the_clock():
+            return
         now = self._clock.utc()
         work = partial(
             inbox.forget,
@@ -66,6 +77,20 @@ class Housekeeping:
             await self._store.write(hours)
         except StorageFailed as error:
             log.warning("what is old is kept for another hour: %s", error)
+
+    def _trusts_the_clock(self) -> bool:
+        """It is right now, and has been for as long as answers are kept."""
+        booted, now_s = self._boot(), self._clock.now()
+        if booted - self._booted > timedelta(seconds=JUMP_S):
+            log.info("wall time has jumped ahead: what seems old is kept for a while")
+            self._doubtful_until_s = now_s + self._keep_answers_s
+        self._booted = booted
+        settled = self._clock.synced() or now_s > UNSYNCED_S
+        return settled and now_s >= self._doubtful_until_s
+
+    def _boot(self) -> datetime:
+        """When that was, by what the clock on the wall shows now."""
+        return self._clock.utc() - timedelta(seconds=self._clock.now())
 
 
 def _ago(now: datetime, seconds: float) -> str:
