@@ -10,7 +10,7 @@ from pathlib import Path
 
 from drivers.checkpoint import LIMIT_S, PATIENCE_S
 from drivers.checkpointer import Checkpointer, Direct, Verb, judge, why_not
-from drivers.errors import NotPermitted, Refused, Unresponsive
+from drivers.errors import Denied, Died, DriverError, Refused, Unresponsive
 from drivers.nvml_facts import driver_stays
 
 SOCKET = Path("/run/wattnap-power.sock")
@@ -43,11 +43,22 @@ class Power:
             raise Unresponsive("wattnap-power", f"no answer to {verb}")
         said = json.loads(answer)
         if "refused" in said:
-            raise NotPermitted("wattnap-power", said["refused"])
+            raise _refusal(verb, said["refused"], said.get("kind"))
         judge(verb, said["said"].encode(), (said["status"], ""))
 
     async def forget(self) -> None:
         """It keeps nothing: a process for each request."""
+
+
+def _refusal(verb: Verb, why: str, kind: str | None) -> DriverError:
+    """`kind`: as drivers.power_helper says; None: it did not, or is an older one."""
+    if kind == "gone":
+        return Died("wattnap-power", -9, why)
+    if kind == "passing":
+        return Refused("wattnap-power", why)
+    if verb == "unpark":  # nobody else will put it back
+        return Unresponsive("wattnap-power", f"stays parked: {why}")
+    return Denied("wattnap-power", why)
 
 
 def find_checkpointer() -> Checkpointer | None:

@@ -14,7 +14,11 @@ space and a number, and with it, for the first two, the pidfds of processes:
     alarm N    have the clock wake the machine in N seconds; 0: not any more
     suspend    put the machine to sleep; only with --allow-suspend
 
-The answer is JSON: {"refused": why}, or {"status": exit status, "said": output}.
+The answer is JSON: {"status": exit status, "said": output}, or {"refused": why}, with
+"kind" beside it where the same request would be answered otherwise another time:
+
+    gone     a process has ended
+    passing  this machine was short of something, or slow; nothing was done
 
 The caller must be the main process of UNIT, in the unit's own control group. A process
 to park must be in `engine/<name>` below that group: what the daemon could have killed
@@ -53,6 +57,20 @@ REQUEST = re.compile(rb"([a-z-]{1,16})(?: ([0-9]{1,8}))?")
 class Denied(Exception):
     """It will not be done. The message is for the caller and the log."""
 
+    kind = ""
+
+
+class Gone(Denied):
+    """A process has ended since the caller has looked."""
+
+    kind = "gone"
+
+
+class Passing(Denied):
+    """It cannot be done just now."""
+
+    kind = "passing"
+
 
 class Request(NamedTuple):
     verb: str
@@ -69,7 +87,7 @@ class Helper:
     """Checks and carries out requests of one unit's daemon.
 
     root      where /proc and /sys are; tests move it
-    main_pid  tells the main process of a unit, 0 if it does not run
+    main_pid  tells the main process of a unit, as main_pid_of() does
     """
 
     def __init__(
@@ -111,7 +129,7 @@ class Helper:
             answer = self._carry_out(request, group)
         except Denied as denied:
             log(f"refused: {denied}")
-            return {"refused": str(denied)}
+            return {"refused": str(denied), **({"kind": denied.kind} if denied.kind else {})}
         log(f"{packet.decode()}: status {answer.status}")
         return answer._asdict()
 
@@ -120,7 +138,7 @@ class Helper:
         pidfd = peer_pidfd(connection)
         try:
             pid = pid_of(pidfd)
-            if pid != self._main_pid(self._unit):
+            if pid != self._find_main_pid():
                 raise Denied(f"the caller is not the main process of {self._unit}")
             group = cgroup.find_path(pid, self._root)
         except (StepFailed, OSError) as error:
@@ -130,6 +148,12 @@ class Helper:
         if group is None or group.name != self._unit:
             raise Denied(f"the caller is not in the control group of {self._unit}")
         return group
+
+    def _find_main_pid(self) -> int:
+        try:
+            return self._main_pid(self._unit)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise Passing(f"no word from systemd on {self._unit}: {error}") from error
 
     def _carry_out(self, request: Request, group: Path) -> Answer:
         match request.verb:
@@ -154,7 +178,8 @@ class Helper:
         try:
             target = cgroup.find_path(pid_of(pidfd), self._root)
         except (StepFailed, OSError) as error:
-            raise Denied(f"no process to be found behind a descriptor: {error}") from error
+            kind = Gone if is_pidfd(pidfd) else Denied
+            raise kind(f"no process to be found behind a descriptor: {error}") from error
         if target is None or target.parent != group / "engine":
             raise Denied("a process is not in a control group of the unit's engines")
 
@@ -202,6 +227,11 @@ def peer_pidfd(connection: socket.socket) -> int:
             raise Denied("the caller is not there") from error
 
 
+def is_pidfd(descriptor: int) -> bool:
+    """Whether it names a process, or has: only such a one's has a line "Pid:" (proc(5))."""
+    return "\nPid:" in Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+
+
 def run(arguments: Sequence[str], *, within_s: float, pass_fds: Sequence[int] = ()) -> Answer:
     try:
         done = subprocess.run(
@@ -214,6 +244,8 @@ def run(arguments: Sequence[str], *, within_s: float, pass_fds: Sequence[int] = 
         )
     except subprocess.TimeoutExpired:
         return Answer(-9)
+    except OSError as error:
+        raise Passing(f"cannot start a process: {error.strerror}") from error
     log(done.stderr.decode(errors="replace").strip())
     return Answer(done.returncode, done.stdout.decode(errors="replace"))
 
@@ -228,9 +260,12 @@ def write(values: Sequence[tuple[Path, str]]) -> Answer:
 
 
 def main_pid_of(unit: str) -> int:
-    """As systemd knows it, 0 if there is none."""
+    """As systemd knows it, 0 if there is none.
+
+    Raises OSError, SubprocessError: systemd was not to be asked, or not in time.
+    """
     show = [SYSTEMCTL, "show", "--property=MainPID", "--value", unit]
-    done = subprocess.run(show, check=False, capture_output=True, timeout=RECEIVE_S)
+    done = subprocess.run(show, check=True, capture_output=True, timeout=RECEIVE_S)
     said = done.stdout.strip()
     return int(said) if said.isdigit() else 0
 

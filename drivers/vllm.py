@@ -18,6 +18,7 @@ from pathlib import Path
 
 from drivers.checkpointer import Checkpointer
 from drivers.errors import (
+    Denied,
     Died,
     DriverError,
     NotPermitted,
@@ -143,6 +144,7 @@ class VllmEngine:
         self._announced = asyncio.Event()
         self._watch: Watch | None = None
         self._death = (0, "no process")  # how the last life ended: status, last words
+        self._denied = False  # parking, to this life
         self._dead = asyncio.Event()  # and nobody had asked for it
 
     async def recipe(self) -> str:
@@ -178,6 +180,7 @@ class VllmEngine:
             await self._park.park(self._child)
         except (NotPermitted, NotSupported) as error:
             self._lack("park", str(error))
+            self._denied = isinstance(error, Denied)
             raise NotSupported(self.name, str(error)) from error
 
     async def dismiss(self) -> None:
@@ -248,6 +251,9 @@ class VllmEngine:
         return facts
 
     async def _live(self, start: Start, order: Order) -> EngineFacts:
+        if self._denied:
+            self._denied = False
+            self._lack("park", "")
         settings = self._fit.begin(await order.key(self._orders.settings))
         flags = order.flags(settings)
         await self._home.make(self.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from tests.conftest import required
-from tests.fakes.cuda import FakeCuda, compiler
+from tests.fakes.cuda import FakeCuda, compiler, sleeping
 
 
 @pytest.fixture
@@ -52,3 +53,20 @@ def cuda(place: Path) -> FakeCuda:
     required("gcc", compiler())
     place.chmod(0o755)
     return FakeCuda(place / "cuda")
+
+
+@pytest.fixture
+def held() -> Iterator[tuple[int, int]]:
+    """The pid of a process, and a pidfd of it."""
+    with sleeping() as (process,):
+        pidfd = os.pidfd_open(process.pid)
+        yield process.pid, pidfd
+        os.close(pidfd)
+
+
+@pytest.fixture
+def cuda_here(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """That libcuda for whatever this process starts."""
+    for name in ("FAKE_CUDA", "LD_LIBRARY_PATH"):
+        monkeypatch.setenv(name, cuda.env[name])
+    return cuda

@@ -3,78 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import select
 import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.errors import NotPermitted, Refused, Unresponsive
-from drivers.power_client import Power
-from drivers.power_helper import MAX_ALARM_S, MAX_PIDFDS, Denied, Helper, Request, parse
+from drivers.power_helper import (
+    MAX_ALARM_S,
+    MAX_PIDFDS,
+    Denied,
+    Helper,
+    Request,
+    main_pid_of,
+    parse,
+)
+from tests.drivers.power import GROUP, UNIT, Machine
 from tests.fakes.cuda import FakeCuda, sleeping
-
-UNIT = "wattnap.service"
-GROUP = f"/system.slice/{UNIT}"
-
-
-class Machine:
-    """A root with the control groups that we say, and a helper for this very process."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.main_pid = os.getpid()
-        self.put(os.getpid(), GROUP)
-        self.allow_suspend = False
-
-    def put(self, pid: int, group: str) -> None:
-        folder = self.root / f"proc/{pid}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cgroup").write_text(f"12:pids:/x\n0::{group}\n")
-
-    def ask(self, packet: bytes, pidfds: Sequence[int] = ()) -> dict[str, Any]:
-        """One request, from connection to answer."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        helper = Helper(
-            UNIT,
-            allow_suspend=self.allow_suspend,
-            root=self.root,
-            main_pid=lambda unit: self.main_pid if unit == UNIT else 0,
-        )
-        server = threading.Thread(target=helper.serve, args=[theirs])
-        with ours:
-            server.start()
-            socket.send_fds(ours, [packet], list(pidfds))
-            answer = ours.recv(65536)
-        server.join()
-        said: dict[str, Any] = json.loads(answer)
-        return said
 
 
 @pytest.fixture
 def machine(place: Path) -> Machine:
     return Machine(place / "root")
-
-
-@pytest.fixture
-def held() -> Iterator[tuple[int, int]]:
-    with sleeping() as (process,):
-        pidfd = os.pidfd_open(process.pid)
-        yield process.pid, pidfd
-        os.close(pidfd)
-
-
-@pytest.fixture
-def cuda_here(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    for name in ("FAKE_CUDA", "LD_LIBRARY_PATH"):
-        monkeypatch.setenv(name, cuda.env[name])
-    return cuda
 
 
 def test_parks_an_engine_of_the_caller(
@@ -127,12 +81,28 @@ def test_one_stranger_among_its_own(
 
 
 def test_a_process_that_has_ended(machine: Machine) -> None:
-    """Its pid may be another's by now: refused."""
+    """Its pid may be another's by now: refused, and said to be gone."""
     with sleeping() as (process,):
         pidfd = os.pidfd_open(process.pid)
         machine.put(process.pid, f"{GROUP}/engine/main")
 
-    assert "no process" in machine.ask(b"park", [pidfd])["refused"]
+    answer = machine.ask(b"park", [pidfd])
+
+    assert "no process" in answer["refused"]
+    assert answer["kind"] == "gone"
+
+    os.close(pidfd)
+
+
+def test_a_process_that_nobody_has_waited_for(machine: Machine) -> None:
+    """It still has a pid, and is gone all the same."""
+    with sleeping() as (process,):
+        pidfd = os.pidfd_open(process.pid)
+        machine.put(process.pid, f"{GROUP}/engine/main")
+        process.kill()
+        select.select([pidfd], [], [])
+
+        assert machine.ask(b"park", [pidfd])["kind"] == "gone"
 
     os.close(pidfd)
 
@@ -141,7 +111,10 @@ def test_a_descriptor_that_names_no_process(machine: Machine) -> None:
     """A file, a socket or a pipe is no pidfd."""
     with Path(os.devnull).open() as file, socket.socket() as sock:
         for descriptor in (file.fileno(), sock.fileno()):
-            assert "no process" in machine.ask(b"park", [descriptor])["refused"]
+            answer = machine.ask(b"park", [descriptor])
+
+            assert "no process" in answer["refused"]
+            assert "kind" not in answer
 
 
 def test_not_the_main_process(machine: Machine, held: tuple[int, int]) -> None:
@@ -301,63 +274,19 @@ def test_a_caller_that_says_nothing(machine: Machine, monkeypatch: pytest.Monkey
         assert ours.recv(100) == b""
 
 
-class Listener:
-    """wattnap-power as systemd would run it: a program for each connection."""
-
-    def __init__(self, path: Path, serve: Callable[[socket.socket], None]) -> None:
-        self.path = path
-        self._serve = serve
-        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listening.bind(str(path))
-        self._listening.listen()
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._listening.accept()
-                with connection:
-                    self._serve(connection)
-
-    def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join()
-
-
-async def test_the_client(
-    machine: Machine, place: Path, held: tuple[int, int], cuda_here: FakeCuda
+@pytest.mark.parametrize(
+    ("script", "pid"), [("echo 17", 17), ("echo 0", 0), ("echo", 0), ("exit 1", None)]
+)
+def test_the_main_process_by_systemd_s_word(
+    place: Path, monkeypatch: pytest.MonkeyPatch, script: str, pid: int | None
 ) -> None:
-    """Over a socket file: parked, unparked; a failure and a refusal come as errors."""
-    helper = Helper(UNIT, root=machine.root, main_pid=lambda _: os.getpid())
-    listener = Listener(place / "power.sock", lambda c: helper.serve(c.dup()))
-    power = Power(listener.path)
-    machine.put(held[0], f"{GROUP}/engine/main")
-    try:
-        await power.move("park", [held[1]])
-
-        assert cuda_here.state(held[0]) == "checkpointed"
-
-        await power.move("unpark", [held[1]])
-        cuda_here.plan("fail", "checkpoint", 2)
-        with pytest.raises(Refused, match="OUT_OF_MEMORY"):
-            await power.move("park", [held[1]])
-        machine.put(held[0], "/")
-        with pytest.raises(NotPermitted, match="control group"):
-            await power.move("park", [held[1]])
-    finally:
-        listener.close()
-
-
-async def test_the_client_without_a_helper(place: Path, held: tuple[int, int]) -> None:
-    """No socket is Refused, all as before; a helper that goes away is not."""
-    with pytest.raises(Refused, match="No such file"):
-        await Power(place / "power.sock").move("park", [held[1]])
-
-    listener = Listener(place / "power.sock", lambda c: [c.recv(4096)].clear())
-    try:
-        with pytest.raises(Unresponsive, match="no answer"):
-            await Power(listener.path).move("park", [held[1]])
-    finally:
-        listener.close()
+    """Where systemd cannot be asked, that is another answer than that there is none."""
+    program = place / "systemctl"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("drivers.power_helper.SYSTEMCTL", str(program))
+    if pid is None:
+        with pytest.raises(subprocess.SubprocessError):
+            main_pid_of(UNIT)
+    else:
+        assert main_pid_of(UNIT) == pid

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 import pytest_asyncio
 
-from drivers.checkpointer import Direct
-from drivers.errors import Died, NotSupported, Refused, Unresponsive
+from drivers.checkpointer import Direct, Verb
+from drivers.errors import (
+    Denied,
+    Died,
+    DriverError,
+    NotPermitted,
+    NotSupported,
+    Refused,
+    Unresponsive,
+)
 from drivers.protocols import Engine
 from drivers.tenants import Look
 from drivers.vllm import VllmEngine
@@ -133,6 +141,47 @@ async def test_what_the_driver_cannot_is_not_offered_again(place: Path, cuda: Fa
             await engine.park()
 
         assert len(cuda.calls) == calls
+
+
+class Saying:
+    """A checkpointer that always says so."""
+
+    def __init__(self, error: DriverError) -> None:
+        self._error = error
+
+    async def move(self, verb: Verb, pidfds: Sequence[int]) -> None:
+        raise self._error
+
+    async def forget(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (Denied("wattnap-power", "not in a control group"), True),
+        (NotPermitted("checkpoint", "needs root"), False),
+        (NotSupported("checkpoint", "no such function"), False),
+    ],
+)
+async def test_a_new_life_may_be_parked_unless_none_can(
+    place: Path, cuda: FakeCuda, error: DriverError, again: bool
+) -> None:
+    """What was denied to one life is asked for the next; what no life is given, is not."""
+    engine = make_engine(
+        place, "--start-s", "0.1", sleep_level=1, checkpointer=Saying(error), tenants=Leader(cuda)
+    )
+    async with started(engine):
+        await engine.sleep()
+        with pytest.raises(NotSupported):
+            await engine.park()
+
+        assert str(error) in engine.lacks["park"]
+
+        await engine.stop()
+        await engine.start()
+
+        assert ("park" not in engine.lacks) is again
 
 
 async def test_a_restore_that_fails(place: Path, cuda: FakeCuda) -> None:
