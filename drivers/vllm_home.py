@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -28,8 +29,8 @@ class Home:
 
         Raises:
             NotSupported: its path is too long.
-            NotPermitted: it cannot be written, or others may enter it.
-            Refused: a living daemon's engine is in it.
+            NotPermitted: it may not be written, or others may enter it.
+            Refused: a living daemon's engine is in it, or it cannot be written now.
             Unresponsive: processes of an earlier engine do not end.
         """
         over = len(os.fsencode(self.ipc)) + IPC_NAME_BYTES - SOCKET_PATH_BYTES
@@ -41,8 +42,11 @@ class Home:
         except InUse as error:
             raise Refused(device, str(error)) from error
         except OSError as error:
-            why = f"cannot write {error.filename}: {error.strerror}"
-            raise NotPermitted(device, why) from error
+            why = f"cannot write {error.filename or self.runtime_dir}: {error.strerror}"
+            # All else, such as a full disk or too many open files, passes.
+            forbidden = isinstance(error, PermissionError) or error.errno == errno.EROFS
+            kind = NotPermitted if forbidden else Refused
+            raise kind(device, why) from error
 
     def _make(self, device: str) -> None:
         self.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
