@@ -38,7 +38,7 @@ from appliance.machine.attempt import Attempts
 from appliance.machine.canary import Canary
 from appliance.machine.deferral import Deferral
 from appliance.machine.gathering import Gathering
-from appliance.machine.lifecycle import Closed
+from appliance.machine.lifecycle import ClockSet, Closed
 from appliance.machine.moves import Moves
 from appliance.machine.roster import Roster
 from appliance.machine.supervisor import Supervisor
@@ -257,6 +257,7 @@ async def _running(
             keep_ids_s=config.inbox.keep_ids_s,
             keep_requests_s=config.ledger.keep_requests_s,
             keep_hours_s=config.ledger.keep_hours_s,
+            jumped=lambda: supervisor.post(ClockSet()),
         )
         with logs.about(partial(_subject, alias, supervisor)):
             async with asyncio.TaskGroup() as tasks:

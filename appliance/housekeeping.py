@@ -7,6 +7,7 @@ takes an hour of rest at most.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -36,11 +37,14 @@ class Housekeeping:
         keep_ids_s: float,
         keep_requests_s: float,
         keep_hours_s: float,
+        jumped: Callable[[], object],
     ) -> None:
+        """`jumped`: is called when the clock on the wall was found to be set."""
         self._store, self._reader, self._clock = store, reader, clock
         self._keep_answers_s = keep_answers_s
         self._keep_ids_s = max(keep_ids_s, keep_answers_s)
         self._keep_requests_s, self._keep_hours_s = keep_requests_s, keep_hours_s
+        self._jumped = jumped
         self._booted = self._boot()
         self._doubtful_until_s = 0.0
 
@@ -50,6 +54,7 @@ class Housekeeping:
             now = self._clock.utc()
             over = now - datetime.fromisoformat(hour_of(now))
             await self._clock.sleep_until(self._clock.now() + HOUR_S - over.total_seconds())
+            self._look_at_the_clock()
             await self._reader.checkpoint()
             await self.forget()
 
@@ -58,7 +63,8 @@ class Housekeeping:
 
         Not while wall time may be wrong: one that is years ahead would drop everything.
         """
-        if not self._trusts_the_clock():
+        unsettled = not self._clock.synced() and self._clock.now() < UNSYNCED_S
+        if unsettled or self._clock.now() < self._doubtful_until_s:
             return
         now = self._clock.utc()
         work = partial(
@@ -78,15 +84,16 @@ class Housekeeping:
         except StorageFailed as error:
             log.warning("what is old is kept for another hour: %s", error)
 
-    def _trusts_the_clock(self) -> bool:
-        """It is right now, and has been for as long as answers are kept."""
-        booted, now_s = self._boot(), self._clock.now()
-        if booted - self._booted > timedelta(seconds=JUMP_S):
-            log.info("wall time has jumped ahead: what seems old is kept for a while")
-            self._doubtful_until_s = now_s + self._keep_answers_s
-        self._booted = booted
-        settled = self._clock.synced() or now_s > UNSYNCED_S
-        return settled and now_s >= self._doubtful_until_s
+    def _look_at_the_clock(self) -> None:
+        """Once it has jumped, windows are elsewhere; if ahead, what it had stamped seems old."""
+        booted = self._boot()
+        ahead, self._booted = booted - self._booted, booted
+        if abs(ahead) <= timedelta(seconds=JUMP_S):
+            return
+        log.info("wall time has jumped by %.0f s", ahead.total_seconds())
+        if ahead > timedelta():
+            self._doubtful_until_s = self._clock.now() + self._keep_answers_s
+        self._jumped()
 
     def _boot(self) -> datetime:
         """When that was, by what the clock on the wall shows now."""

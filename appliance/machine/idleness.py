@@ -24,6 +24,8 @@ from policies.ladder import Depth, Gap, Ladder, Now, Policy, Step, Timetable, Wi
 
 log = logging.getLogger(__name__)
 
+BEHIND_S = 8 * 86400.0
+"""Windows that began longer ago decide nothing any more: each comes again within a week."""
 QUIET_S = 300.0
 """Without a request, before an errand goes on under a policy that never rests."""
 
@@ -168,7 +170,16 @@ class Idleness:
             minute_of_week=minute_of_week(local),
             busy_s=self._busy_s,
             keep_warm_s=max(0.0, self._keep_warm_until_s - at_s),
-            windows=self.windows(local),
+            windows=self._windows(at_s),
+        )
+
+    def _windows(self, at_s: float) -> tuple[Window, ...]:
+        """Those of an idle period that began then, however long ago, and of the next days."""
+        first_s = max(at_s, self._clock.now() - BEHIND_S)
+        later_s = first_s - at_s
+        return tuple(
+            Window(window.from_s + later_s, window.until_s + later_s, warm=window.warm)
+            for window in self.windows(self._local(first_s))
         )
 
     @property

@@ -98,6 +98,11 @@ class PlanChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockSet:
+    """Wall time has jumped: hours to be awake or to rest are elsewhere now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """One edge down has been taken."""
 
@@ -131,6 +136,7 @@ Event = (
     | WakeAsked
     | RestAsked
     | PlanChanged
+    | ClockSet
     | Settled
     | Woke
     | Broke
@@ -217,16 +223,18 @@ def step(m: Machine, event: Event, load: Load) -> Move:
         case State.AWAKE, (StepDue(depth=depth) | RestAsked(depth=depth)):
             # A timer may fire in the same turn as an arrival. The request wins.
             return (m, ()) if busy or depth is Depth.AWAKE else rest(m, depth)
-        case State.AWAKE, (WakeAsked() | PlanChanged()):
+        case State.AWAKE, (WakeAsked() | PlanChanged() | ClockSet()):
             return m, (() if busy else (EndIdle(), BeginIdle()))
 
         case State.ASLEEP, (Arrived() | WakeAsked() | StepDue(depth=Depth.AWAKE)):
             return wake(m)
         case State.ASLEEP, (StepDue(depth=depth) | RestAsked(depth=depth)):
             return rest(m, depth) if depth > m.depth else (m, ())
+        case State.ASLEEP, ClockSet():
+            return m, (EndIdle(), BeginIdle())
         case State.ASLEEP, Finished():
             return m, ()  # it was cancelled before it could wake anything
-        case _, PlanChanged():
+        case _, (PlanChanged() | ClockSet()):
             return m, ()  # it is asked when the next one begins
 
         case State.WAKING, Woke():

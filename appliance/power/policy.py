@@ -22,8 +22,8 @@ from policies.sparing import Sparing
 from policies.windows import Windows
 from policies.yielding import Yielding
 
-AHEAD_S = 8 * 86400.0
-"""A timetable knows the windows of so much time."""
+AHEAD_S = 16 * 86400.0
+"""A timetable knows the windows of so much time; of it, what is gone is at most half."""
 
 REMEMBERED = 2000
 """Requests of the log from which a policy learns when the daemon starts."""
@@ -94,7 +94,7 @@ class StandingWishes:
         here = local.replace(tzinfo=None)
         monday = datetime(here.year, here.month, here.day) - timedelta(days=here.weekday())  # noqa: DTZ001 - on the wall
         found = []
-        for week in range(3):
+        for week in range(4):
             for first, end, warm in self._stretches:
                 from_s, until_s = (
                     (monday + timedelta(weeks=week, minutes=minute)).astimezone() - local

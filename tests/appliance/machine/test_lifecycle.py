@@ -105,6 +105,7 @@ class World:
                 yield self.post(lc.Broke(), giving_up=lost)
         yield self.post(lc.WakeAsked())
         yield self.post(lc.PlanChanged())
+        yield self.post(lc.ClockSet())
         for depth in Depth:
             yield self.post(lc.RestAsked(depth))
             yield self.post(lc.StepDue(depth))  # a bake's come without a timetable too
