@@ -20,6 +20,7 @@ from appliance.energy.meter_reader import MeterReader
 from appliance.errands.errand import Errand, Errands, LeftOff
 from appliance.errors import StorageFailed
 from appliance.machine import lifecycle as lc
+from appliance.machine.faults import unforeseen
 from appliance.machine.supervisor import Supervisor
 from appliance.notices import ApplianceChanged, Baking, Notices
 from appliance.storage import ledger
@@ -103,7 +104,8 @@ class Bake:
                 self._end({"state": "failed", "reason": str(error)}, "failed", str(error))
 
     async def _carry_out(self, wish: Wish) -> None:
-        recipe = await self._engine.recipe()
+        with unforeseen(self._alias):
+            recipe = await self._engine.recipe()
         latest = await self._store.read(
             partial(ledger.latest_bakes, recipe=recipe, limit=FAILED_BAKES)
         )

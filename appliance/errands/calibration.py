@@ -25,6 +25,7 @@ from appliance.errands.errand import Errand, Errands, LeftOff
 from appliance.errands.measuring import Look, Measuring
 from appliance.errors import StorageFailed
 from appliance.machine import lifecycle as lc
+from appliance.machine.faults import unforeseen
 from appliance.machine.supervisor import Supervisor
 from appliance.notices import ApplianceChanged, Calibrating, Notices
 from appliance.power import prices
@@ -126,7 +127,8 @@ class Calibration:
     async def _load(self) -> None:
         """What was measured of this very engine; nothing of any other."""
         try:
-            made_of = dict(await self._engine.ingredients())
+            with unforeseen(self._alias):
+                made_of = dict(await self._engine.ingredients())
             made_of_json = json.dumps(made_of, sort_keys=True)
             recipe = hashlib.sha256(made_of_json.encode()).hexdigest()[:32]
             if recipe != self._recipe:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from appliance.clock import Clock, iso
 from appliance.energy.books import Books
 from appliance.energy.timeline import Stretch
 from appliance.machine.canary import Canary
+from appliance.machine.faults import unforeseen
 from appliance.power.ladder import Rungs
 from appliance.storage.journal import Journal
 from appliance.storage.ledger import Transition, add, word
@@ -101,13 +103,14 @@ class Moves:
     async def _wake(self, depth: Depth) -> None:
         """Bring it up, and let it show that it is itself."""
         warm = depth in SLEEPING
-        if warm:
-            await self._engine.wake()
-        else:
-            self.facts = await self._engine.start()
-            self._note_size(self.facts.smaller)
-        assert self.facts is not None
-        await self._canary.check(self.facts.identity, warm=warm)
+        with unforeseen(self._alias):
+            if warm:
+                await self._engine.wake()
+            else:
+                self.facts = await self._engine.start()
+                self._note_size(self.facts.smaller)
+            assert self.facts is not None
+            await self._canary.check(self.facts.identity, warm=warm)
 
     def _learn(self, move: Stretch, passed: Passed, cause: str) -> None:
         """What it took; and, of those before, what they cost, as far as that is known by now."""
@@ -154,34 +157,42 @@ class Moves:
         log.info("at rest, %s, after %.1f s", name, seconds, extra={"depth": name})
 
     async def _go_down(self, depth: Depth) -> None:
-        match depth:
-            case Depth.LIGHT:
-                self.missing = await self._engine.sleep()
-            case Depth.PARKED:
-                await self._engine.park()
-            case Depth.STOPPED:
-                await self._stop()
-            case _:
-                await self._stop()
-                await self._engine.dismiss()
+        with unforeseen(self._alias):
+            match depth:
+                case Depth.LIGHT:
+                    self.missing = await self._engine.sleep()
+                case Depth.PARKED:
+                    await self._engine.park()
+                case Depth.STOPPED:
+                    await self._stop()
+                case _:
+                    await self._stop()
+                    await self._engine.dismiss()
 
     async def _stop(self) -> None:
         await self._engine.stop()
         self.facts = None
+
+    async def watch(self) -> None:
+        """Return when the engine has ended, or raise DriverError then."""
+        with unforeseen(self._alias):
+            await self._engine.died()
 
     async def clear_away(self) -> None:
         """Remove what a death has left, and have the books say that it is off.
 
         A warm host stays for the next start; `dismiss` it if there is to be none.
         """
-        await self._stop()
+        with suppress(DriverError), unforeseen(self._alias):  # the next start finds what is left
+            await self._stop()
         if self._books.depth is not Depth.OFF:
             now_s, at = self._clock.now(), iso(self._clock.utc())
             self._arrived(None, now_s, at, Depth.AWAKE, Depth.OFF, "failure")
 
     async def dismiss(self) -> None:
         """Nobody waits: nothing is left of it."""
-        await self._engine.dismiss()
+        with suppress(DriverError), unforeseen(self._alias):
+            await self._engine.dismiss()
 
     async def end(self) -> None:
         """The daemon stops: down to OFF from wherever it is."""

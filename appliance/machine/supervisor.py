@@ -347,7 +347,7 @@ class Supervisor:
 
     async def _watch_engine(self) -> lc.Event:
         try:
-            await self._engine.died()
+            await self.moves.watch()
         except DriverError as error:
             log.warning("%s", error)
             self.moves.failure = str(error)
