@@ -20,7 +20,7 @@ class Client:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.asleep = False
-        self.free_bytes = GIB
+        self.free_bytes, self.free_asleep_bytes = GIB, 3 * GIB
         self.save_says = ["", ""]
         self.load_says = ["", ""]
         self.fails = ""
@@ -30,7 +30,7 @@ class Client:
 
     async def sleep(self, level: int = 1, mode: str = "abort") -> None:
         self.note(f"sleep {level} {mode}")
-        self.asleep, self.free_bytes = True, 3 * GIB
+        self.asleep, self.free_bytes = True, self.free_asleep_bytes
 
     async def wake_up(self, tags: list[str] | None = None) -> None:
         self.note(f"wake_up {tags}")
@@ -94,6 +94,14 @@ async def test_no_such_path(server: Server) -> None:
     assert (await server.ask("GET", "/wattnap/sleep"))[0] == 404
 
 
+async def test_a_sleep_after_which_little_is_free(server: Server) -> None:
+    """Then it says whether it has let go of its memory itself."""
+    server.client.free_asleep_bytes = GIB
+    _, slept = await server.ask("POST", "/wattnap/sleep?level=1")
+
+    assert (slept["freed_bytes"], slept["held_bytes"]) == (0, 0)
+
+
 async def test_level_1(server: Server) -> None:
     """The answers add up the workers' memory; the weights are kept."""
     assert await server.ask("GET", "/wattnap/state") == (
@@ -104,7 +112,8 @@ async def test_level_1(server: Server) -> None:
     status, slept = await server.ask("POST", "/wattnap/sleep?level=1")
 
     assert (status, slept["asleep"]) == (200, True)
-    assert (slept["freed_bytes"], slept["held_bytes"]) == (4 * GIB, 0)
+    assert slept["freed_bytes"] == 4 * GIB
+    assert "held_bytes" not in slept
 
     status, woken = await server.ask("POST", "/wattnap/wake?level=1")
 

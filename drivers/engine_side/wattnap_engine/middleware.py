@@ -5,15 +5,15 @@ as the socket that the server listens on: no key of vLLM's guards them. An answe
 JSON; what goes wrong is status 500 and {"error": text}.
 
     GET  /wattnap/state                           {"asleep", "free_bytes", "pool_bytes"}
-    POST /wattnap/sleep?level=1                   state, "freed_bytes", "held_bytes"
-    POST /wattnap/sleep?level=2&image=PATH        likewise, and "image"
+    POST /wattnap/sleep?level=1                   state, "freed_bytes"
+    POST /wattnap/sleep?level=2&image=PATH        state, "freed_bytes", "image"
     POST /wattnap/wake?level=1|2                  state, "weights": "kept" | "image" | "files"
 
 free_bytes   of the device's memory; null on a CPU
 pool_bytes   of it that the engine's allocator has, and that a sleep must free
 freed_bytes  that the device had more of after than before, when others may have taken or
              given some; not on a CPU
-held_bytes   of the pool, that it has not let go of; not on a CPU
+held_bytes   of the pool, that it has not let go of: if freed_bytes are less than half of it
 image        why there is no image of the weights, see worker.py; "" if there is one. Other
              words after the next sleep: that one got on with it
 
@@ -99,7 +99,8 @@ async def sleep(engine: Any, level: int) -> dict[str, Any]:
     state = await state_of(engine)
     if state["free_bytes"] is not None:
         state["freed_bytes"] = state["free_bytes"] - before["free_bytes"]
-        state["held_bytes"] = sum(await engine.collective_rpc("wattnap_held"))
+        if state["freed_bytes"] * 2 < state["pool_bytes"]:
+            state["held_bytes"] = sum(await engine.collective_rpc("wattnap_held"))
     return state
 
 
