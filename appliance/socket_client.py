@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from appliance.errors import ApplianceError, Unreachable
+from appliance.errors import ApplianceError, BadRequest, Unreachable
 
 Event = dict[str, Any]  # JSON, docs/socket.md
 
@@ -60,9 +60,13 @@ class Daemon:
         the same ApplianceError.
         """
         told = {"op": op} | {k: v for k, v in fields.items() if v is not None}
+        try:
+            line = json.dumps(told).encode() + b"\n"
+        except RecursionError as error:
+            raise BadRequest("it is nested too deep") from error
         # A daemon that refuses a line may close before it has read it all.
         with contextlib.suppress(BrokenPipeError):
-            self._connection.sendall(json.dumps(told).encode() + b"\n")
+            self._connection.sendall(line)
         while True:
             event = self._event()
             name = event["event"]

@@ -53,7 +53,7 @@ def delegated(root: Path = Path("/")) -> Path | None:
 def find_own(root: Path = Path("/")) -> Path | None:
     """The folder of the group that we are in, in the one hierarchy of version 2."""
     path = find_path("self", root)
-    for mount in (root / "proc/self/mountinfo").read_text().splitlines():
+    for mount in (root / "proc/self/mountinfo").read_text(errors="surrogateescape").split("\n"):
         # "… ROOT MOUNTPOINT OPTIONS … - FSTYPE …" (proc_pid_mountinfo(5)). Some are of
         # a part of the tree only, and our part may be mounted more than once.
         before, _, after = mount.partition(" - ")

@@ -45,6 +45,7 @@ class Failure:
     fits_tokens  cache_too_small: the longest context for which there was room
     others       other programs are known to hold memory of the device, or may have been why
                  the kernel wanted some of the host's: it passes when they end
+    by_kernel    it ended this one for want of memory, whoever had it
     """
 
     kind: Kind
@@ -52,6 +53,7 @@ class Failure:
     free_share: float | None = None
     fits_tokens: int | None = None
     others: bool = False
+    by_kernel: bool = False
 
     @property
     def advice(self) -> str:
@@ -180,7 +182,7 @@ def explain(lines: Iterable[str], status: int, *, oom_kills: int = 0) -> Failure
     killed = status == -9 or any(map(KILLED_CHILD.search, said))
     if killed and oom_kills:
         said_of_it = "killed by the kernel for want of memory"
-        return Failure(kind="out_of_memory", said=said_of_it, others=True)
+        return Failure(kind="out_of_memory", said=said_of_it, others=True, by_kernel=True)
     return Failure(kind="unknown", said=last_words(kept))
 
 

@@ -56,6 +56,8 @@ class Fit:
         it back; and so is each that was taken beside one of these, and may not be needed alone."""
         self._worked = False
         self._oom_kills = 0
+        self._killed, self._killed_before = False, False
+        """By the kernel: since it last worked, and before a start that worked smaller."""
 
     @property
     def settings(self) -> Settings:
@@ -71,6 +73,7 @@ class Fit:
         """Settings for a start of what `key` stands for."""
         if key != self._key:
             self._key, self._lasting = key, self._load(key)
+            self._killed, self._killed_before = False, False
             self._forget_passing()
         elif self._worked:
             self._forget_passing()
@@ -81,6 +84,7 @@ class Fit:
     def worked(self) -> None:
         """The start succeeded: keep what made it succeed."""
         self._worked = True
+        self._killed, self._killed_before = False, self._killed or self._killed_before
         fresh = self._file.with_suffix(".new")
         with contextlib.suppress(OSError):  # a full disk must not end a healthy engine
             if self._lasting:
@@ -118,10 +122,16 @@ class Fit:
         if failure.kind == "bad_loader":  # whoever has the memory
             fresh = steps.keys() - self._steps.keys()
             self._lasting = {**self._lasting, **{name: steps[name] for name in fresh}}
-        elif not failure.others and self._steps == self._lasting:
+        elif self._steps == self._lasting and not self._passes(failure):
             self._lasting = steps
         self._steps = steps
         return True
+
+    def _passes(self, failure: Failure) -> bool:
+        """Others may have been to blame. But twice by the kernel, and smaller it worked: it was
+        this engine, as on a board where the GPU has the host's memory."""
+        self._killed |= failure.by_kernel
+        return failure.others and not (failure.by_kernel and self._killed_before)
 
     def _forget_passing(self) -> None:
         self._steps = self._lasting

@@ -140,6 +140,23 @@ def test_what_the_kernel_killed_may_fit_another_time(
     assert fit(place).smaller == ()
 
 
+def test_what_the_kernel_killed_again_does_not_fit(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Smaller it worked in between: the next daemon, too, begins with that."""
+    kills = iter(range(100))
+    monkeypatch.setattr("drivers.vllm_fit.oom_kills", lambda: next(kills))
+    one = fit(place)
+    for _ in range(2):
+        assert isinstance(one.failed("vllm", ["loading weights"], -9), OutOfMemory)
+        one.begin("k")
+        one.worked()
+        assert one.smaller == HALF
+        one.begin("k")
+
+    assert fit(place).smaller == HALF
+
+
 def test_each_start_that_fails_says_what_comes_next(place: Path) -> None:
     """And the last one that nothing does, with what there is to do."""
     one, told = fit(place), []

@@ -16,7 +16,8 @@ import pytest
 
 from appliance.doors.socket import MAX_CONNECTIONS, STALLED_S, SocketDoor
 from appliance.doors.socket_connection import MAX_OPS, Connection
-from appliance.errors import ConfigError
+from appliance.errors import BadRequest, ConfigError
+from appliance.socket_client import Daemon
 from tests.appliance.doors.socket_doors import LIMIT, connected, serving
 from tests.fakes.desk import FakeDesk
 
@@ -290,3 +291,16 @@ async def test_a_socket_from_systemd_is_used_and_kept(path: Path) -> None:
 
     assert status["event"] == "status"
     assert path.exists()
+
+
+def test_the_client_sends_nothing_that_is_nested_too_deep(path: Path) -> None:
+    """Python's JSON goes only so far: it is said, and the connection is as it was."""
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    path.parent.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        with Daemon(path) as client, pytest.raises(BadRequest, match="nested too deep"):
+            list(client.call("submit", request=deep))
