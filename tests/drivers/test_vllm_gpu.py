@@ -8,6 +8,7 @@ start compiles for minutes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -28,8 +29,12 @@ from tests.tiny_model import write_model
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 
 
-@pytest_asyncio.fixture(scope="class", loop_scope="class")
-async def shared_engine() -> AsyncIterator[VllmEngine]:
+FAKES = Path(__file__).parents[1] / "fakes/engine_side"
+
+
+@contextlib.asynccontextmanager
+async def vllm(*args: str, **env: str) -> AsyncIterator[VllmEngine]:
+    """One with the tiny model, which is ended."""
     python = os.environ.get("WATTNAP_TEST_GPU_ENGINE")
     if python is None:
         pytest.skip("WATTNAP_TEST_GPU_ENGINE names no engine for a GPU")
@@ -43,7 +48,8 @@ async def shared_engine() -> AsyncIterator[VllmEngine]:
             runtime_dir=Path(place) / "run",
             cache_dir=Path(os.environ.get("WATTNAP_TEST_GPU_CACHE", f"{place}/cache")),
             device="cuda",
-            args=("--dtype", "bfloat16"),
+            args=("--dtype", "bfloat16", *args),
+            env=env,
             settings=Settings(
                 max_model_len=2000, kv_cache_bytes=256 << 20, max_num_seqs=4, enforce_eager=True
             ),
@@ -52,6 +58,12 @@ async def shared_engine() -> AsyncIterator[VllmEngine]:
         )
         yield engine
         await engine.dismiss()
+
+
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def shared_engine() -> AsyncIterator[VllmEngine]:
+    async with vllm() as engine:
+        yield engine
 
 
 @pytest.mark.asyncio(loop_scope="class")
@@ -77,6 +89,20 @@ class TestVllmOnAGpu(VllmContract):
         assert not parked.bytes_by_pid.keys() & set(facts.pids)
         assert parked.used_bytes <= empty.used_bytes + (64 << 20)
 
+        await engine.wake()
+
+        assert (await answer(engine, body))["choices"] == said["choices"]
+
+
+@pytest.mark.asyncio
+async def test_somebody_takes_what_a_sleep_frees() -> None:
+    """The device shows nothing of it: the engine says that it has let go, and comes back."""
+    extension = ("--worker-extension-cls", "crowded.Crowded")
+    async with vllm(*extension, PYTHONPATH=str(FAKES)) as engine:
+        await engine.start()
+        body = chat_body(temperature=0)
+        said = await answer(engine, body)
+        await engine.sleep()
         await engine.wake()
 
         assert (await answer(engine, body))["choices"] == said["choices"]
