@@ -122,16 +122,15 @@ class Fit:
         if failure.kind == "bad_loader":  # whoever has the memory
             fresh = steps.keys() - self._steps.keys()
             self._lasting = {**self._lasting, **{name: steps[name] for name in fresh}}
-        elif self._steps == self._lasting and not self._passes(failure):
-            self._lasting = steps
+        elif self._steps == self._lasting:
+            # Others may have been to blame. But twice by the kernel, and smaller it worked: it
+            # was this engine, as on a board where the GPU has the host's memory.
+            again = failure.by_kernel and self._killed_before
+            self._killed |= failure.by_kernel
+            if again or not failure.others:
+                self._lasting = steps
         self._steps = steps
         return True
-
-    def _passes(self, failure: Failure) -> bool:
-        """Others may have been to blame. But twice by the kernel, and smaller it worked: it was
-        this engine, as on a board where the GPU has the host's memory."""
-        self._killed |= failure.by_kernel
-        return failure.others and not (failure.by_kernel and self._killed_before)
 
     def _forget_passing(self) -> None:
         self._steps = self._lasting

@@ -108,8 +108,7 @@ def backup(config: Config, file: Path) -> None:
     """
     from appliance.storage.reading import copy
 
-    whole = Path(os.path.realpath(file))  # a link stays one, to the copy
-    part = whole.with_name(f"{whole.name}.part")
+    whole, part = _places(file)
     try:
         if os.path.lexists(whole):
             raise FileExistsError(errno.EEXIST, "it is there already")
@@ -140,8 +139,7 @@ def _written(path: Path | None) -> Iterator[Callable[[bytes], object]]:
             with path.open("wb") as file:
                 yield file.write
             return
-        whole = Path(os.path.realpath(path))  # a link stays one, to the new file
-        part = whole.with_name(f"{whole.name}.part")
+        whole, part = _places(path)
         try:
             with part.open("wb") as file:
                 yield file.write
@@ -152,6 +150,12 @@ def _written(path: Path | None) -> Iterator[Callable[[bytes], object]]:
         if error.errno == errno.EPIPE:  # whoever reads has enough
             raise
         raise click.FileError(str(path), error.strerror) from error
+
+
+def _places(path: Path) -> tuple[Path, Path]:
+    """Where a file is to be, since a link stays one; and where it is until it is whole."""
+    whole = Path(os.path.realpath(path))
+    return whole, whole.with_name(f"{whole.name}.part")
 
 
 def _takes_it_straight(path: Path) -> bool:

@@ -26,3 +26,13 @@ def unforeseen(engine: str) -> Iterator[None]:
     except Exception as error:
         log.exception("%s: an error that its driver did not foresee", engine)
         raise Unresponsive(engine, f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def no_matter(engine: str) -> Iterator[None]:
+    """Around what clears away: its errors are logged, and the next start finds what is left."""
+    try:
+        with unforeseen(engine):
+            yield
+    except DriverError as error:
+        log.warning("not all of the engine is cleared away: %s", error)

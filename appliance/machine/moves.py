@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from appliance.clock import Clock, iso
 from appliance.energy.books import Books
 from appliance.energy.timeline import Stretch
 from appliance.machine.canary import Canary
-from appliance.machine.faults import unforeseen
+from appliance.machine.faults import no_matter, unforeseen
 from appliance.power.ladder import Rungs
 from appliance.storage.journal import Journal
 from appliance.storage.ledger import Transition, add, word
@@ -183,7 +182,7 @@ class Moves:
 
         A warm host stays for the next start; `dismiss` it if there is to be none.
         """
-        with suppress(DriverError), unforeseen(self._alias):  # the next start finds what is left
+        with no_matter(self._alias):
             await self._stop()
         if self._books.depth is not Depth.OFF:
             now_s, at = self._clock.now(), iso(self._clock.utc())
@@ -191,7 +190,7 @@ class Moves:
 
     async def dismiss(self) -> None:
         """Nobody waits: nothing is left of it."""
-        with suppress(DriverError), unforeseen(self._alias):
+        with no_matter(self._alias):
             await self._engine.dismiss()
 
     async def end(self) -> None:

@@ -60,8 +60,7 @@ class Image:
         self._threads = threads
         self._chunk_bytes = chunk_bytes
         self._lanes: list[Lane] = []
-        # For good: each new thread would cost some KB, and now and then 2 MiB of stack, in
-        # every wake (docs/measurements/2026-11-22-ladder-h200.md).
+        # For this whole life: a wake begins no threads (docs/decisions/0029-one-heap.md).
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="wattnap-image")
         self._file = -1
         self._layout: list[tuple[int, int]] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from appliance.machine.deadlines import SWEEP_LEAST, Deadlines
 from appliance.machine.roster import Entry
 from drivers.fake import FakeEngine
+from tests.appliance.machine.entries import entry
 from tests.benches import bench
 from tests.fake_clock import FakeClock, settled
 from tests.memory import count
@@ -15,31 +16,15 @@ from tests.memory import count
 MONTH_S = 30 * 86400.0
 
 
-def entry(id: str, deadline_s: float) -> Entry:
-    return Entry(
-        key=("mqtt", "", id),
-        form="text",
-        path="/",
-        stream=False,
-        klass="interactive",
-        priority=0,
-        hops=0,
-        accepted_at="",
-        accepted_s=0.0,
-        deadline_s=deadline_s,
-        deadline_at_s=deadline_s,
-    )
-
-
 async def test_what_has_ended_is_forgotten_long_before_its_time() -> None:
     """Ten thousand requests with a month each, answered at once, take no room; others expire."""
     clock, expired = FakeClock(), []
     deadlines = Deadlines(clock, lambda entry: expired.append(entry.id))
     running = asyncio.create_task(deadlines.run())
-    late, soon = entry("late", 2 * MONTH_S), entry("soon", 5.0)
+    late, soon = entry("late", deadline_s=2 * MONTH_S), entry("soon", deadline_s=5.0)
     deadlines.watch(late)
     for number in range(10_000):
-        answered = entry(str(number), MONTH_S)
+        answered = entry(str(number), deadline_s=MONTH_S)
         deadlines.watch(answered)
         answered.ended = True
     deadlines.watch(soon)

@@ -9,30 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.machine.deferral import Pace, latest_start_s
-from appliance.machine.roster import Entry
-
-
-class Crowd:
-    """Entries that hypothesis made, and how long each of them will take."""
-
-    def __init__(self, now_s: float, slacks: list[float | None], took: list[float]) -> None:
-        self.entries = [
-            Entry(
-                key=("mqtt", "", str(n)),
-                form="text",
-                path="",
-                stream=False,
-                klass="batch",
-                priority=0,
-                hops=0,
-                accepted_at="",
-                accepted_s=now_s,
-                deadline_s=slack,
-                deadline_at_s=None if slack is None else now_s + slack,
-            )
-            for n, slack in enumerate(slacks)
-        ]
-        self.took_s = took
+from tests.appliance.machine.entries import entry
 
 
 seconds = st.floats(0.1, 1e5)
@@ -58,20 +35,22 @@ def test_whoever_starts_at_the_latest_is_in_time(
 ) -> None:
     """In whatever order they are served, if wake and answers take no longer than expected."""
     now_s = 1000.0
-    crowd = Crowd(now_s, slacks, [order.uniform(0, service_s) for _ in slacks])
+    entries = [
+        entry(str(number), klass="batch", at_s=now_s, deadline_s=slack)
+        for number, slack in enumerate(slacks)
+    ]
     pace = Pace(wake_s=wake_s, service_s=service_s, places=places, margin_s=margin_s)
 
-    start_s = latest_start_s(crowd.entries, max_wait_s, pace)
+    start_s = latest_start_s(entries, max_wait_s, pace)
 
     assert start_s <= now_s + max_wait_s
     free_s = [start_s + wake_s] * places
-    queue = list(zip(crowd.entries, crowd.took_s, strict=True))
-    order.shuffle(queue)
-    for entry, took_s in queue:
-        ended_s = heapq.heappop(free_s) + took_s
+    order.shuffle(entries)
+    for one in entries:
+        ended_s = heapq.heappop(free_s) + order.uniform(0, service_s)
         heapq.heappush(free_s, ended_s)
-        if entry.deadline_at_s is not None:
-            assert ended_s <= entry.deadline_at_s - margin_s + 1e-6
+        if one.deadline_at_s is not None:
+            assert ended_s <= one.deadline_at_s - margin_s + 1e-6
 
 
 def test_nobody_waits() -> None:
