@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from appliance.machine.deferral import Pace, latest_start_s
 from tests.appliance.machine.entries import entry
 
-
 seconds = st.floats(0.1, 1e5)
 
 
