@@ -1,6 +1,6 @@
 """Every depth of rest on this machine: watts, memory, seconds to the first token and down.
 
-    python -m bench.ladder --model DIR [--phases watts,park,cold,stop,turn,kill] [--cycles 50] …
+    python -m bench.ladder --model DIR [--phases watts,park,asks,cold,stop,turn,kill] …
 
 One daemon over a real engine, driven through its socket. What the engine does not
 offer is left out, and why is said. Watts are NVML's energy counter over `--over`
@@ -28,7 +28,7 @@ from appliance.socket_client import Daemon
 from bench.daemon import Running, add_engine_options, daemon
 from bench.rig import machine, report
 
-PHASES = ("watts", "park", "cold", "stop", "turn", "kill")
+PHASES = ("watts", "park", "asks", "cold", "stop", "turn", "kill")
 MB = 1 << 20
 
 
@@ -95,7 +95,16 @@ def slope(values: Sequence[float], after: int = 5) -> dict[str, float] | None:
     per_turn, offset = statistics.linear_regression(turns, kept)
     left = sum((v - offset - per_turn * n) ** 2 for n, v in zip(turns, kept, strict=True))
     error = (left / (len(kept) - 2) / sum((n - statistics.mean(turns)) ** 2 for n in turns)) ** 0.5
-    return {"per_cycle": round(per_turn, 3), "standard_error": round(error, 3)}
+    return {"per_cycle": round(per_turn, 4), "standard_error": round(error, 4)}
+
+
+def slopes(ram: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Of what `ram_mb` told after each cycle, in MB a cycle."""
+    return {
+        "held_ram_mb_slope": slope([round(mb["anon"] + mb["shmem"], 2) for mb in ram]),
+        "rss_mb_slope": slope([mb["rss"] for mb in ram]),
+        "ram_mb": list(ram),
+    }
 
 
 def forget(folder: Path) -> int:
@@ -181,12 +190,20 @@ class Ladder:
             "wake_with_check": spread(wakes),
             "failed": [row for row in rows if row["outcome"] != "ok"],
             "different_answers": len(self.said),
-            "held_ram_mb_slope": slope([round(mb["anon"] + mb["shmem"], 2) for mb in ram]),
-            "rss_mb_slope": slope([mb["rss"] for mb in ram]),
-            "ram_mb": ram,
             "gpu_mb": held,
             "each_to_first_token_s": [round(s, 3) for s in up],
+            **slopes(ram),
         }
+
+    def asks(self) -> dict[str, Any]:
+        """As many cycles of two prompts, a cycle's own and its check's, and no rest: what of
+        `park`'s slope is not a sleep's."""
+        ram = []
+        for _ in range(self.options.cycles):
+            self.first()
+            self.first()
+            ram.append(ram_mb(self.made))
+        return slopes(ram)
 
     def cold(self) -> dict[str, Any]:
         """From where `park` rests, with model and image gone from the page cache."""
