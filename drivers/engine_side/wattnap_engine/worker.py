@@ -5,10 +5,8 @@ Each method is called in every worker, while none of them runs a model. Python 3
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
-import gc
 import logging
 import os
 import time
@@ -17,6 +15,7 @@ from typing import Any
 
 import torch
 
+from .heap import Heap
 from .image import Image, Unfit
 
 # Measured by bench/reload.py.
@@ -36,6 +35,7 @@ class Extension:
     """Names begin with `wattnap_`: vLLM refuses an extension that hides something of its own."""
 
     wattnap_image: Image | None = None
+    wattnap_heap: Heap | None = None
 
     def wattnap_memory(self) -> dict[str, int] | None:
         """Bytes of the device that are free, and that a sleep must give back; None on a CPU."""
@@ -83,9 +83,9 @@ class Extension:
 
     def wattnap_tidy(self) -> None:
         """Once it sleeps: give back the memory that loading and serving have left free."""
-        gc.collect()
-        with contextlib.suppress(OSError, AttributeError):  # glibc's own, and not everywhere
-            ctypes.CDLL(None).malloc_trim(0)
+        if self.wattnap_heap is None:
+            self.wattnap_heap = Heap()
+        self.wattnap_heap.tidy()
 
     def wattnap_load(self) -> str:
         """Once the weights' memory is back, before it is used. Return as `wattnap_save` does.

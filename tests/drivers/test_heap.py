@@ -1,0 +1,79 @@
+"""What the engine gives back of its heap when it rests, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from drivers.vllm_rest import ENGINE_SIDE
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's trim")
+
+PRELUDE = """
+import ctypes
+from wattnap_engine.heap import Heap, private_bytes
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+PIECE = 64 << 10  # less than what glibc maps by itself
+def used_and_freed(size):
+    pieces = [libc.malloc(PIECE) for _ in range(size // PIECE)]
+    for piece in pieces:
+        ctypes.memset(piece, 1, PIECE)
+    kept = libc.malloc(PIECE)  # so that the heap's end is not free
+    for piece in pieces:
+        libc.free(ctypes.c_void_p(piece))
+def held_after(work):
+    global before
+    before = private_bytes()
+    work()
+    return private_bytes() - before >> 20
+heap = Heap()
+"""
+
+
+def run(script: str) -> list[int]:
+    """The numbers that it prints, in MiB."""
+    said = subprocess.run(
+        [sys.executable, "-c", PRELUDE + script],
+        env=os.environ | {"PYTHONPATH": str(ENGINE_SIDE), "MALLOC_ARENA_MAX": "1"},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    ).stdout
+    return [int(word) for word in said.split()]
+
+
+def test_what_the_start_left_is_given_back() -> None:
+    left, after = run(
+        "print(held_after(lambda: used_and_freed(40 << 20)));print(held_after(heap.tidy))"
+    )
+    assert left >= 38
+    assert after <= -38
+
+
+def test_what_a_turn_leaves_is_kept_for_the_next() -> None:
+    """Otherwise each rest would scatter what lasts over new pages."""
+    turn = "print(held_after(lambda: (used_and_freed(20 << 20), heap.tidy())));"
+    first, second = run("heap.tidy();" + turn + turn)
+    assert first >= 18
+    assert second <= 1
+
+
+def test_much_is_given_back_again() -> None:
+    left, after = run(
+        "heap.tidy();print(held_after(lambda: used_and_freed(80 << 20)))\n"
+        "print(held_after(heap.tidy))"
+    )
+    assert left >= 78
+    assert after <= -78
+
+
+def test_another_c_library_has_no_trim() -> None:
+    assert run(
+        "class Other:\n    def __init__(self, name): pass\n"
+        "ctypes.CDLL = Other\nprint(held_after(heap.tidy))"
+    ) == [0]
