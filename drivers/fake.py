@@ -34,6 +34,7 @@ class FakeEngine:
     request raise it, once. `start_s` and `token_s` pass in `sleep`, so that a
     fake clock can stand behind them. `recipe`: what it is made for; "": nothing that
     would have to be prepared. It lacks something until it has slept `to_prepare` times.
+    Its first sleep in each life is prepared in so many `pieces`, of `piece_s` each.
     """
 
     POISON = "poison"
@@ -50,6 +51,8 @@ class FakeEngine:
         token_s: float = 0.0,
         recipe: str = "",
         to_prepare: int = 1,
+        pieces: int = 0,
+        piece_s: float = 0.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.name = name
@@ -62,9 +65,11 @@ class FakeEngine:
         self.served: list[bytes] = []
         """The bodies of the latest requests it took, in order."""
         self.calls: list[str] = []
-        """What was asked of it: "start", "sleep", "park", "wake", "stop", "dismiss"."""
+        """What it did: "start", "prepare", "sleep", "park", "wake", "stop", "dismiss"."""
         self._recipe = recipe
         self._to_prepare = to_prepare
+        self._pieces, self._piece_s = pieces, piece_s
+        self._pieces_left = 0
         self._sleep = sleep
         self._state = "stopped"
         self._status = 0
@@ -85,12 +90,27 @@ class FakeEngine:
             self._ended = asyncio.Event()
             await self._sleep(self.start_s)
             self._state = "awake"
+            self._pieces_left = self._pieces
         return EngineFacts(kind="fake", identity="fake", version="0")
 
+    async def prepare(self) -> bool:
+        if "sleep" in self.lacks:
+            return False
+        self._need_process()
+        self._need_idle()
+        if not self._pieces_left:
+            return False
+        self.calls.append("prepare")
+        self._maybe_fail()
+        await self._sleep(self._piece_s)
+        self._pieces_left -= 1
+        return self._pieces_left > 0
+
     async def sleep(self) -> str:
-        if self.running and "sleep" not in self.lacks:
-            raise Refused(self.name, "asked to sleep while it serves")
+        if "sleep" not in self.lacks:
+            self._need_idle()
         self._rest("sleep", to="asleep")
+        self._pieces_left = 0
         self._to_prepare = max(0, self._to_prepare - 1)
         return f"{self._to_prepare} to prepare" if self._to_prepare else ""
 
@@ -196,6 +216,10 @@ class FakeEngine:
     def _need_process(self) -> None:
         if self._state == "stopped":
             raise Died(self.name, self._status, "no process")
+
+    def _need_idle(self) -> None:
+        if self.running:
+            raise Refused(self.name, "asked to sleep while it serves")
 
     def _maybe_fail(self) -> None:
         if error := self.fail_next:

@@ -106,6 +106,16 @@ class Engine(Protocol):
         """
         ...
 
+    async def prepare(self) -> bool:
+        """Do some of what the next sleep will need, well within a second; is there more of it?
+
+        Only when it is idle. Between two calls it serves as ever. A sleep does what is
+        left; False too where that is all that can be done beforehand, or it cannot sleep.
+
+        Raises as `sleep` does, but NotSupported.
+        """
+        ...
+
     async def sleep(self) -> str:
         """Put it to sleep. Only when it is idle: some engines abort what runs.
 

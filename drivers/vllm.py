@@ -163,6 +163,13 @@ class VllmEngine:
                 raise
         return self._facts
 
+    async def prepare(self) -> bool:
+        if "sleep" in self.lacks:
+            return False
+        self._need_process()
+        assert self._sleep is not None
+        return await self._sleep.prepare()
+
     async def sleep(self) -> str:
         if (why := self.lacks.get("sleep")) is not None:
             raise NotSupported(self.name, why)

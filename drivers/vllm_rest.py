@@ -28,6 +28,11 @@ PACKAGE = "wattnap_engine"
 SleepLevel = Literal[0, 1, 2]
 """vLLM's number: 1 keeps the weights in RAM, 2 drops them, 0: it never sleeps."""
 
+IMAGE_S = 20.0
+"""For the weights' image, of one way down. On a slow disk it takes several until there is one."""
+PIECE_S = 0.25
+"""So long at once while it is awake: a request that comes may have to wait for the end of it."""
+
 SETTLE_S = 5.0
 """Until it says that it is asleep, or awake, once it has answered that it went there."""
 
@@ -57,7 +62,7 @@ class Sleep:
     level            1 or 2
     image            where the weights' image is kept, less the worker's number
     sleep_timeout_s  the first takes longest: level 1 pins memory (10 s for 13 GB),
-                     level 2 makes the image (20 s at most)
+                     level 2 makes the image (IMAGE_S at most)
     wake_timeout_s   at level 2 weights may come from a disk
     """
 
@@ -78,6 +83,8 @@ class Sleep:
         self._wake_timeout_s = wake_timeout_s
         self._is: Literal["awake", "asleep", "unknown"] = "awake"
         self._missing = ""
+        self._image_s = 0.0  # spent on it since the last sleep
+        self._prepared = level != 2
 
     async def check(self) -> str:
         """Ask an engine that has just started why it cannot; "" if it can.
@@ -97,21 +104,35 @@ class Sleep:
             state = "it is asleep" if self._is == "asleep" else "it failed to sleep or to wake"
             raise Unresponsive(self._name, state)
 
+    async def prepare(self) -> bool:
+        """As Engine.prepare: a piece of the image."""
+        if self._is == "asleep" or self._prepared or self._image_s >= IMAGE_S:
+            return False
+        self.need_awake()
+        self._need_idle()
+        began_s = asyncio.get_running_loop().time()
+        query = self._for_image(PIECE_S)
+        state = await self._order("prepare", query, timeout_s=self._sleep_timeout_s)
+        self._image_s += asyncio.get_running_loop().time() - began_s
+        self._prepared = not state["more"]
+        return not self._prepared
+
     async def sleep(self) -> str:
         """As Engine.sleep; Refused: requests are running."""
         if self._is == "asleep":
             return self._missing
         self.need_awake()
-        if self._upstream.busy:
-            raise Refused(self._name, "asked to sleep while it serves")
+        self._need_idle()
         self._is = "unknown"
-        query = {"image": str(self._image)} if self._level == 2 else {}
+        query = self._for_image(max(PIECE_S, IMAGE_S - self._image_s)) if self._level == 2 else {}
+        self._image_s = 0.0
         state = await self._order("sleep", query, timeout_s=self._sleep_timeout_s)
         await self._settle(state, asleep=True)
         self._see_it_freed(state)
         log.debug("%s: asleep: %s", self._name, state)
         self._is = "asleep"
         self._missing = state.get("image", "")
+        self._prepared = not self._missing
         return self._missing
 
     async def wake(self) -> None:
@@ -124,6 +145,13 @@ class Sleep:
         await self._settle(state, asleep=False)
         log.debug("%s: awake: %s", self._name, state)
         self._is = "awake"
+
+    def _need_idle(self) -> None:
+        if self._upstream.busy:
+            raise Refused(self._name, "asked to sleep while it serves")
+
+    def _for_image(self, budget_s: float) -> dict[str, str]:
+        return {"image": str(self._image), "budget_s": f"{budget_s:.2f}"}
 
     def _see_it_freed(self, state: Mapping[str, Any]) -> None:
         """Raise Unresponsive unless its pool's memory is the device's again, or somebody else's."""

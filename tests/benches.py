@@ -151,6 +151,8 @@ async def bench(
     lacks: Mapping[Rest, str] = NOTHING_BETWEEN,
     recipe: str = "",
     to_prepare: int = 1,
+    pieces: int = 0,
+    piece_s: float = 0.0,
     source: str = "estimate",
     metered: bool = True,
 ) -> AsyncIterator[Bench]:
@@ -160,7 +162,13 @@ async def bench(
     """
     clock = clock or FakeClock()
     engine = BrittleEngine(
-        start_s=start_s, lacks=lacks, recipe=recipe, to_prepare=to_prepare, sleep=clock.sleep
+        start_s=start_s,
+        lacks=lacks,
+        recipe=recipe,
+        to_prepare=to_prepare,
+        pieces=pieces,
+        piece_s=piece_s,
+        sleep=clock.sleep,
     )
     meter = FakeMeter(now=clock.now, source=source)
     meter.cadence = SELDOM

@@ -19,7 +19,7 @@ from policies.ladder import Depth, next_edge
 
 class State(Enum):
     AWAKE = auto()  # the engine can serve
-    SETTLING = auto()  # taking one edge down; cannot be recalled, only waited for
+    SETTLING = auto()  # taking one edge down; turns round only before it has left AWAKE
     ASLEEP = auto()  # at rest
     WAKING = auto()  # on the way up
     FAILED = auto()  # the engine died or would not move; a retry is due
@@ -109,7 +109,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Woke:
-    """The engine can serve."""
+    """The engine can serve; or it still can, having turned round on its way down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Take the edge from `here` down to `depth`. Owes Settled or Broke."""
+    """Take the edge from `here` down to `depth`. Owes Settled or Broke; from AWAKE, or Woke."""
 
     here: Depth
     depth: Depth
@@ -238,8 +238,10 @@ def step(m: Machine, event: Event, load: Load) -> Move:
             return m, ()  # it is asked when the next one begins
 
         case State.WAKING, Woke():
-            m = Machine(State.AWAKE, Depth.AWAKE, Depth.AWAKE)
-            return m, (Serve() if load.waiting else BeginIdle(),)
+            return awake(load)
+        case State.SETTLING, Woke():
+            m, effects = awake(load)
+            return m, (EndIdle(), *effects)
         case State.SETTLING, Settled():
             if load.waiting or m.goal is Depth.AWAKE:
                 return wake(m)
@@ -268,6 +270,11 @@ def step(m: Machine, event: Event, load: Load) -> Move:
             return m, (EndIdle(), Requeue(), BackOff())
 
     raise ImpossibleEvent(f"{type(event).__name__} while {m}")
+
+
+def awake(load: Load) -> Move:
+    m = Machine(State.AWAKE, Depth.AWAKE, Depth.AWAKE)
+    return m, (Serve() if load.waiting else BeginIdle(),)
 
 
 def wake(m: Machine) -> Move:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -52,7 +53,7 @@ class Moves:
     failure          why it last died or would not move; None once it woke
     smaller          how it differs from its configuration, which did not fit
     missing          what it lacked, at its latest sleep, to wake as quickly as it can
-    arrivals         how often it has arrived, by depth
+    arrivals         how often it has arrived, by depth; at AWAKE by turning round, too
     latest           the latest way that was not failed
     rungs            the ladder; each way tells it what it took
     """
@@ -138,6 +139,23 @@ class Moves:
             for withdrawn in SLEEPING:
                 self.rungs.withdraw(withdrawn, why)
             log.error("the engine will not be put to sleep any more: %s", why)
+
+    async def prepare(self, turn_round: Callable[[], bool]) -> bool:
+        """What sleeping needs beforehand, in pieces; False: it shall turn round, and did.
+
+        Raises DriverError: then it must be thrown away.
+        """
+        try:
+            with unforeseen(self._alias):
+                while await self._engine.prepare():
+                    if turn_round():
+                        self.arrivals[Depth.AWAKE] += 1
+                        return False
+        except DriverError as error:
+            log.warning("the engine did not come to rest: %s", error)
+            self.failure = str(error)
+            raise
+        return True
 
     async def descend(self, here: Depth, depth: Depth, cause: str) -> None:
         """Take one edge. Raises DriverError: then it must be thrown away."""

@@ -340,10 +340,16 @@ class Supervisor:
         if depth >= Depth.STOPPED:
             self._unwatch()
         try:
+            if depth is Depth.LIGHT and not await self.moves.prepare(self._is_wanted):
+                return lc.Woke()
             await self.moves.descend(here, depth, cause)
         except DriverError:
             return lc.Broke()
         return lc.Settled()
+
+    def _is_wanted(self) -> bool:
+        """By somebody who came while it goes down."""
+        return bool(self._roster.load.waiting) or self.machine.goal is Depth.AWAKE
 
     async def _watch_engine(self) -> lc.Event:
         try:

@@ -193,6 +193,22 @@ class EngineContract:
 
                 assert (await answer(engine, body))["choices"] == said
 
+    async def test_serves_while_its_sleep_is_prepared(self, engine: Engine) -> None:
+        """Between two pieces, and after the last; then it sleeps, and wakes, as ever."""
+        await engine.start()
+        body = chat_body("four five six", temperature=0)
+        said = (await answer(engine, body))["choices"]
+        async with asyncio.timeout(60):
+            while await engine.prepare():
+                assert (await answer(engine, body))["choices"] == said
+        assert (await answer(engine, body))["choices"] == said
+        if "sleep" not in engine.lacks:
+            await engine.sleep()
+            assert not await engine.prepare()
+
+            await engine.wake()
+            assert (await answer(engine, body))["choices"] == said
+
     async def test_does_not_sleep_while_it_serves(self, engine: Engine) -> None:
         """It refuses, and the answer goes on; afterwards it sleeps, and wakes to serve."""
         await engine.start()

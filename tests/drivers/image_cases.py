@@ -21,7 +21,7 @@ from unittest import mock
 import torch
 import wattnap_engine.image
 import wattnap_engine.worker
-from wattnap_engine.image import PAGE_BYTES, Damaged, Image, Unfit
+from wattnap_engine.image import PAGE_BYTES, Damaged, Image, Unfinished, Unfit
 
 CHUNK_BYTES = 8192
 SIZES = (1, 7, PAGE_BYTES, CHUNK_BYTES, 3 * CHUNK_BYTES + 5, 100_000)
@@ -233,7 +233,7 @@ def case_a_cut_file_is_filled_again(path: Path) -> None:
 
 def case_out_of_time_and_on(path: Path) -> None:
     regions, saved = memory(), image(path)
-    with raises(Unfit):
+    with raises(Unfinished):
         saved.save(regions, budget_s=0)
     with raises(Unfit):
         saved.load(regions)
@@ -278,6 +278,34 @@ def case_a_devices_weights_are_told_of_once(path: Path) -> None:
     assert told == [(0x1000, False), (0x3000, False)]
     assert [region.numel() for region in first] == [10, 30]
     assert all(one is other for one, other in zip(first, again, strict=True))
+
+
+def worker_on_a_cpu() -> Any:
+    """As vLLM makes one, of a model with a few weights."""
+    model = torch.nn.Linear(300, 200)
+    worker = wattnap_engine.worker.Extension()
+    worker.rank, worker.device = 3, "cpu"
+    worker.model_runner = SimpleNamespace(get_model=lambda: model)
+    return worker
+
+
+def case_a_worker_prepares_what_it_saves(path: Path) -> None:
+    """No time: there is more. With some, all of it is there before the sleep."""
+    worker = worker_on_a_cpu()
+
+    assert worker.wattnap_prepare(str(path), 0.0)
+    assert not worker.wattnap_prepare(str(path), 60.0)
+    assert worker.wattnap_image.save(wattnap_engine.worker.regions_of(worker), budget_s=0) == 0
+    assert worker.wattnap_save(str(path), 0.0) == ""
+    assert worker.wattnap_load() == ""
+
+
+def case_a_worker_that_cannot_prepare_says_why_when_it_sleeps(path: Path) -> None:
+    """Nothing more can be done beforehand, and the sleep tells of it."""
+    worker = worker_on_a_cpu()
+    with a_full_disk():
+        assert not worker.wattnap_prepare(str(path), 60.0)
+        assert "GiB" in worker.wattnap_save(str(path), 60.0)
 
 
 def case_what_has_memory_behind_it_is_held(path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from drivers.engine_side.wattnap_engine.middleware import Control, Scope, Send
 
 GIB = 1 << 30
+SLEEP_DEEPLY = "/wattnap/sleep?level=2&image=%2Fcache%2Fmain&budget_s=20"
 
 
 class Client:
@@ -23,6 +24,7 @@ class Client:
         self.free_bytes, self.free_asleep_bytes = GIB, 3 * GIB
         self.save_says = ["", ""]
         self.load_says = ["", ""]
+        self.prepare_says = [False, False]
         self.fails = ""
 
     async def is_sleeping(self) -> bool:
@@ -36,13 +38,18 @@ class Client:
         self.note(f"wake_up {tags}")
         self.asleep = tags == ["weights"]
 
-    async def collective_rpc(self, method: str, *, args: tuple[str, ...] = ()) -> list[Any]:
+    async def collective_rpc(self, method: str, *, args: tuple[object, ...] = ()) -> list[Any]:
         if method == "wattnap_memory":
             return [{"free_bytes": self.free_bytes, "pool_bytes": 2 * GIB}] * 2
         if method == "wattnap_held":
             return [0 if self.asleep else 2 * GIB] * 2
-        self.note(" ".join([method, *args]))
-        return {"wattnap_save": self.save_says, "wattnap_load": self.load_says}.get(method, [None])
+        self.note(" ".join([method, *map(str, args)]))
+        says: dict[str, list[Any]] = {
+            "wattnap_prepare": self.prepare_says,
+            "wattnap_save": self.save_says,
+            "wattnap_load": self.load_says,
+        }
+        return says.get(method, [None])
 
     def note(self, what: str) -> None:
         self.told.append(what)
@@ -123,7 +130,7 @@ async def test_level_1(server: Server) -> None:
 
 async def test_level_2_with_an_image(server: Server) -> None:
     """Saved before it sleeps; loaded between the weights' memory and the cache's."""
-    status, slept = await server.ask("POST", "/wattnap/sleep?level=2&image=%2Fcache%2Fmain")
+    status, slept = await server.ask("POST", SLEEP_DEEPLY)
 
     assert (status, slept["image"]) == (200, "")
 
@@ -131,7 +138,7 @@ async def test_level_2_with_an_image(server: Server) -> None:
 
     assert (status, woken["weights"]) == (200, "image")
     assert server.client.told == [
-        "wattnap_save /cache/main",
+        "wattnap_save /cache/main 20.0",
         "sleep 2 abort",
         "wattnap_tidy",
         "wake_up ['weights']",
@@ -140,11 +147,21 @@ async def test_level_2_with_an_image(server: Server) -> None:
     ]
 
 
+@pytest.mark.parametrize("more", [True, False])
+async def test_a_piece_of_the_image(server: Server, more: bool) -> None:
+    """There is more of it while one worker says so. It stays awake."""
+    server.client.prepare_says = [False, more]
+    status, said = await server.ask("POST", "/wattnap/prepare?level=2&image=/a/b&budget_s=0.25")
+
+    assert (status, said["more"], said["asleep"]) == (200, more, False)
+    assert server.client.told == ["wattnap_prepare /a/b 0.25"]
+
+
 @pytest.mark.parametrize("where", ["save_says", "load_says"])
 async def test_level_2_without_an_image(server: Server, where: str) -> None:
     """If one worker has none, before or after, vLLM loads all weights from their files."""
     setattr(server.client, where, ["", "no space"])
-    await server.ask("POST", "/wattnap/sleep?level=2&image=/cache/main")
+    await server.ask("POST", SLEEP_DEEPLY)
     status, woken = await server.ask("POST", "/wattnap/wake?level=2")
 
     assert (status, woken["weights"]) == (200, "files")
@@ -155,7 +172,7 @@ async def test_level_2_without_an_image(server: Server, where: str) -> None:
 async def test_errors_are_told(server: Server, fails: str) -> None:
     """Status 500 with the exception's text, and nothing is tried after it."""
     server.client.fails = fails
-    status, answer = await server.ask("POST", "/wattnap/sleep?level=2&image=/cache/main")
+    status, answer = await server.ask("POST", SLEEP_DEEPLY)
     if fails != "sleep":
         status, answer = await server.ask("POST", "/wattnap/wake?level=2")
 

@@ -50,6 +50,48 @@ async def test_it_sleeps_and_wakes(place: Path, level: SleepLevel) -> None:
         assert await answer(engine)
 
 
+async def test_its_sleep_is_prepared_in_pieces(place: Path) -> None:
+    """It serves in between; what is done once is not done again in its life."""
+    async with started(make_engine(place, "--image-pieces", "3", sleep_level=2)) as engine:
+        assert await engine.prepare()
+        assert await answer(engine)
+        assert await engine.prepare()
+        assert not await engine.prepare()
+        assert not await engine.prepare()
+
+        await engine.sleep()
+
+        assert not await engine.prepare()
+
+
+async def test_a_sleep_that_takes_too_long_to_prepare(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sleeps without; the next one goes on with it."""
+    monkeypatch.setattr("drivers.vllm_rest.IMAGE_S", 0.0001)
+    switches = ("--image-pieces", "9", "--image-sleeps", "2")
+    async with started(make_engine(place, *switches, sleep_level=2)) as engine:
+        assert await engine.prepare()
+        assert not await engine.prepare()
+        assert await engine.sleep()
+        await engine.wake()
+
+        assert await engine.prepare()
+
+
+async def test_level_1_has_nothing_to_prepare(place: Path) -> None:
+    """Its weights stay in RAM."""
+    async with started(make_engine(place, "--sleep-fault", "prepare", sleep_level=1)) as engine:
+        assert not await engine.prepare()
+
+
+async def test_preparing_fails(place: Path) -> None:
+    """Unresponsive, with the reason: its worker did not answer as it should."""
+    async with started(make_engine(place, "--sleep-fault", "prepare", sleep_level=2)) as engine:
+        with pytest.raises(Unresponsive, match="Memory usage increased"):
+            await engine.prepare()
+
+
 async def test_nothing_is_sent_while_it_falls_asleep(place: Path) -> None:
     """From the order on, before it is carried out."""
     async with started(make_engine(place, "--sleep-s", "0.3", sleep_level=2)) as engine:

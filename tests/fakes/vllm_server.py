@@ -54,6 +54,7 @@ time.sleep(600)
 
 FAULTS = {
     "state": "our part of it does not work",
+    "prepare": "preparing its sleep fails",
     "sleep": "falling asleep fails",
     "insomnia": "it says that it sleeps, and does not",
     "hoard": "it sleeps, and frees nothing",
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--pool-bytes", type=int, help="of a GPU that it says it uses")
     parser.add_argument("--sleep-s", type=float, default=0, help="time that falling asleep takes")
     parser.add_argument("--image-sleeps", type=int, default=1, help="until it has an image")
+    parser.add_argument("--image-pieces", type=int, default=1, help="that make up the image")
     parser.add_argument("--sleep-fault", choices=FAULTS, help="what goes wrong")
     parser.add_argument("--log", type=Path, help="file that gets a line for each prompt it takes")
     options, _ = parser.parse_known_args()
@@ -152,6 +154,7 @@ class Server:
         self.hoard = b""
         self.asleep = False
         self.image_sleeps = options.image_sleeps
+        self.image_pieces = options.image_pieces
         self.app = web.Application()
         self.app.add_routes(
             [
@@ -166,6 +169,7 @@ class Server:
             self.app.add_routes(
                 [
                     web.get("/wattnap/state", self.state),
+                    web.post("/wattnap/prepare", self.prepare),
                     web.post("/wattnap/sleep", self.sleep),
                     web.post("/wattnap/wake", self.wake),
                 ]
@@ -186,6 +190,14 @@ class Server:
 
     async def state(self, _: web.Request) -> web.Response:
         return self.fails("state") or self.tell()
+
+    async def prepare(self, request: web.Request) -> web.Response:
+        assert request.query["image"]
+        assert 0 < float(request.query["budget_s"]) < 1
+        if failed := self.fails("prepare"):
+            return failed
+        self.image_pieces = max(0, self.image_pieces - 1)
+        return self.tell(more=self.image_pieces > 0)
 
     async def sleep(self, request: web.Request) -> web.Response:
         await asyncio.sleep(self.options.sleep_s)

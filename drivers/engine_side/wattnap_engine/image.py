@@ -35,6 +35,10 @@ class Unfit(Exception):
     """There is no image of this memory. Nothing has been touched."""
 
 
+class Unfinished(Unfit):
+    """There was no time for all of it. The next save goes on from there."""
+
+
 class Damaged(Exception):
     """What came from the image is not what was saved. The memory now holds something else."""
 
@@ -72,8 +76,10 @@ class Image:
         `regions` are one-dimensional uint8, all on one device, which nobody else uses
         meanwhile. After `budget_s` it stops: a later call goes on from there.
 
-        Raises Unfit if it stopped, if the disk is too small, or if another process has
-        the file; OSError.
+        Raises:
+            Unfinished: it stopped.
+            Unfit: the disk is too small, or another process has the file.
+            OSError
         """
         chunks = self._cut(regions)
         layout = layout_of(regions)
@@ -102,7 +108,7 @@ class Image:
         if len(self._marks) < len(chunks):
             saved = sum(chunks[index].memory.numel() for index in self._marks)
             whole = sum(region.numel() for region in regions)
-            raise Unfit(f"{saved >> 20} of {whole >> 20} MiB are saved after {budget_s:.0f} s")
+            raise Unfinished(f"{saved >> 20} of {whole >> 20} MiB are saved after {budget_s:.0f} s")
         return sum(written)
 
     def load(self, regions: Sequence[torch.Tensor]) -> int:

@@ -63,16 +63,19 @@ class Control:
         match scope["method"], scope["path"].removeprefix(PREFIX):
             case "GET", "state":
                 return 200, await state_of(engine)
+            case "POST", "prepare":
+                return 200, await prepare(engine, asked["image"], float(asked["budget_s"]))
             case "POST", "sleep":
                 if asked["level"] == "2":
-                    return 200, await self._sleep_deeply(engine, asked["image"])
+                    budget_s = float(asked["budget_s"])
+                    return 200, await self._sleep_deeply(engine, asked["image"], budget_s)
                 return 200, await sleep(engine, 1)
             case "POST", "wake":
                 return 200, await self._wake(engine, int(asked["level"]))
         return 404, {"error": "no such path"}
 
-    async def _sleep_deeply(self, engine: Any, image: str) -> dict[str, Any]:
-        why = await engine.collective_rpc("wattnap_save", args=(image,))
+    async def _sleep_deeply(self, engine: Any, image: str, budget_s: float) -> dict[str, Any]:
+        why = await engine.collective_rpc("wattnap_save", args=(image, budget_s))
         self._saved = not any(why)
         return {**await sleep(engine, 2), "image": "; ".join(filter(None, why))}
 
@@ -89,6 +92,11 @@ class Control:
 
     async def _from_image(self, engine: Any) -> bool:
         return self._saved and not any(await engine.collective_rpc("wattnap_load"))
+
+
+async def prepare(engine: Any, image: str, budget_s: float) -> dict[str, Any]:
+    more = await engine.collective_rpc("wattnap_prepare", args=(image, budget_s))
+    return {**await state_of(engine), "more": any(more)}
 
 
 async def sleep(engine: Any, level: int) -> dict[str, Any]:

@@ -16,14 +16,11 @@ from typing import Any
 import torch
 
 from .heap import Heap
-from .image import Image, Unfit
+from .image import Image, Unfinished, Unfit
 
 # Measured by bench/reload.py.
 THREADS = 12
 CHUNK_BYTES = 8 << 20
-SAVE_BUDGET_S = 20.0
-"""Of one sleep, for the image. On a slow disk it takes several until there is one."""
-
 NOT_MAPPED = 1
 """CUDA_ERROR_INVALID_VALUE: what cuMemRetainAllocationHandle says of an address where nothing is
 mapped. What it finds it keeps from being freed, until cuMemRelease (CUDA driver API, 6.14)."""
@@ -60,17 +57,21 @@ class Extension:
         pieces = [(address, data.handle[1]) for address, data in allocator.pointer_to_data.items()]
         return sum(size for address, size in pieces if is_held(address))
 
-    def wattnap_save(self, path: str) -> str:
+    def wattnap_prepare(self, path: str, budget_s: float) -> bool:
+        """Some of what `wattnap_save` does, so that this has less to do; is there more of it?"""
+        try:
+            self.wattnap_bring(path, budget_s)
+        except Unfinished:
+            return True
+        except Exception:  # noqa: BLE001 - wattnap_save tells of it
+            return False
+        return False
+
+    def wattnap_save(self, path: str, budget_s: float) -> str:
         """Before a level-2 sleep. Return why there is no image: "" if there is one."""
         began_s = time.perf_counter()
-        if self.wattnap_image is None:
-            threads = min(THREADS, len(os.sched_getaffinity(0)))
-            rank: int = self.rank  # type: ignore[attr-defined]  # of the worker we are mixed into
-            self.wattnap_image = Image(
-                Path(f"{path}-{rank}"), threads=threads, chunk_bytes=CHUNK_BYTES
-            )
         try:
-            written = self.wattnap_image.save(regions_of(self), budget_s=SAVE_BUDGET_S)
+            written = self.wattnap_bring(path, budget_s)
         except Exception as error:  # noqa: BLE001 - it only reads weights: they can come from files
             log.warning("no image of the weights: %r", error)
             return str(error)
@@ -80,6 +81,16 @@ class Extension:
             written / 1e9,
         )
         return ""
+
+    def wattnap_bring(self, path: str, budget_s: float) -> int:
+        """As Image.save, of all weights."""
+        if self.wattnap_image is None:
+            threads = min(THREADS, len(os.sched_getaffinity(0)))
+            rank: int = self.rank  # type: ignore[attr-defined]  # of the worker we are mixed into
+            self.wattnap_image = Image(
+                Path(f"{path}-{rank}"), threads=threads, chunk_bytes=CHUNK_BYTES
+            )
+        return self.wattnap_image.save(regions_of(self), budget_s=budget_s)
 
     def wattnap_tidy(self) -> None:
         """Once it sleeps: give back the memory that loading and serving have left free."""

@@ -14,6 +14,7 @@ from drivers.protocols import Rest
 from tests.benches import Bench, bench
 
 START_S, SLEEP_S, PARK_S, WAKE_S = 100.0, 20.0, 2.0, 1.0
+PIECE_S = 0.5
 
 # wake, sleep, wake, park (by way of sleep), wake; then it goes to rest.
 WHOLE_S = START_S + SLEEP_S + WAKE_S + SLEEP_S + PARK_S + WAKE_S
@@ -27,6 +28,7 @@ def baking(
     config: Config | None = None,
     lacks: Mapping[Rest, str] = MappingProxyType({}),
     to_prepare: int = 1,
+    pieces: int = 0,
 ) -> AbstractAsyncContextManager[Bench]:
     """A machine that can do everything but what it `lacks`; its engine takes its time to start."""
     return bench(
@@ -36,6 +38,8 @@ def baking(
         lacks=lacks,
         recipe=recipe,
         to_prepare=to_prepare,
+        pieces=pieces,
+        piece_s=PIECE_S,
     )
 
 

@@ -13,9 +13,11 @@ from appliance.errands.bake import FAILED_BAKES
 from appliance.errands.errand import TRIES
 from appliance.machine.lifecycle import State
 from drivers.errors import Died, NotSupported, OutOfMemory, Unresponsive
+from policies.ladder import Depth
 from tests.appliance.errands.baking import (
     DAY_S,
     PARK_S,
+    PIECE_S,
     SLEEP_S,
     START_S,
     WAKE_S,
@@ -54,6 +56,26 @@ async def test_a_request_comes_first(tmp_path: Path, at_s: float) -> None:
 
         ((waited_s,),) = await b.rows("SELECT ttft_s FROM requests")
         assert waited_s <= limit_s < START_S + 1
+        await b.clock.advance(IDLE_S + 2 * WHOLE_S)
+        assert await outcomes(b) == [("one", "ok")]
+        assert b.where == PARKED
+
+
+@pytest.mark.parametrize("wakes", [False, True])
+async def test_who_comes_while_a_sleep_is_prepared(tmp_path: Path, wakes: bool) -> None:
+    """It turns round: answered at once. The bake comes to its end later."""
+    async with baking(tmp_path, pieces=20) as b:
+        begin(b)
+        await b.clock.advance(START_S + 3.25 * PIECE_S)
+        assert b.where == (State.SETTLING, Depth.LIGHT)
+
+        await b.send("a person asks")
+        if wakes:
+            b.intake.wake(1.0)
+        await b.clock.advance(PIECE_S)
+        assert len(await b.answers()) == 1
+        assert b.engine.calls == ["start", *["prepare"] * 4]
+
         await b.clock.advance(IDLE_S + 2 * WHOLE_S)
         assert await outcomes(b) == [("one", "ok")]
         assert b.where == PARKED

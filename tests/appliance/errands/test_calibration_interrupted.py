@@ -49,6 +49,19 @@ async def test_a_request_comes_first(tmp_path: Path, at_s: float) -> None:
             assert price(b, depth).wake_j.mean == pytest.approx(UP_W * seconds, rel=0.05)
 
 
+async def test_it_begins_while_a_sleep_is_prepared(tmp_path: Path) -> None:
+    """A request turns the engine round: it is awake then, and nothing need be waited for."""
+    async with ladder(tmp_path, pieces=20, piece_s=0.5) as b:
+        await b.send("a person asks")
+        await b.clock.advance(UP_S[Depth.OFF] + IDLE_S + 1.25)
+        assert b.where == (State.SETTLING, Depth.LIGHT)
+
+        async with Follower(b) as follower:
+            await b.send("and asks on")
+            await b.clock.advance(WHOLE_S + IDLE_S)
+            assert follower.end == "calibrated"
+
+
 @pytest.mark.parametrize("at_s", MOMENTS)
 async def test_whoever_leaves_ends_it(tmp_path: Path, at_s: float) -> None:
     """What is measured is kept, the engine goes where its policy wants it; then it goes on."""

@@ -21,7 +21,7 @@ IMPOSSIBLE: dict[State, set[type]] = {
     State.AWAKE: {lc.Settled, lc.Woke, lc.RetryDue},
     State.ASLEEP: {lc.Settled, lc.Woke, lc.RetryDue},
     State.WAKING: {lc.Settled, lc.RetryDue},
-    State.SETTLING: {lc.Woke, lc.RetryDue},
+    State.SETTLING: {lc.RetryDue},
     State.FAILED: {lc.Settled, lc.Woke, lc.Broke},
     State.CLOSED: set(),
 }
@@ -92,6 +92,9 @@ class World:
             if isinstance(answer, lc.Finished):
                 after = replace(after, load=replace(self.load, running=self.load.running - 1))
             yield after.post(answer)
+            light = self.machine.depth is Depth.LIGHT  # else it came from further down
+            if self.machine.state is State.SETTLING and light:
+                yield after.post(lc.Woke())
         if self.accepted < requests:
             more = replace(self.load, waiting=self.load.waiting + 1)
             yield replace(self, load=more, accepted=self.accepted + 1).post(lc.Arrived())
@@ -161,6 +164,15 @@ def test_the_way_to_parked_is_two_edges_and_an_arrival_turns_it_round() -> None:
     turned, effects = step(settling, lc.Settled(), Load(waiting=1))
     assert turned.state is State.WAKING
     assert lc.Wake(Depth.LIGHT) in effects
+
+
+def test_before_it_has_left_awake_it_turns_round() -> None:
+    """It serves who came; whom nobody waits for any more begins an idle time."""
+    settling = Machine(State.SETTLING, Depth.LIGHT, Depth.PARKED)
+    awake = Machine(State.AWAKE, Depth.AWAKE, Depth.AWAKE)
+
+    assert step(settling, lc.Woke(), Load(waiting=1)) == (awake, (lc.EndIdle(), lc.Serve()))
+    assert step(settling, lc.Woke(), Load()) == (awake, (lc.EndIdle(), lc.BeginIdle()))
 
 
 def test_a_step_that_is_due_on_the_way_down_leads_on() -> None:

@@ -11,8 +11,8 @@ class Crowded(Extension):  # type: ignore[misc]  # only the engine's Python has 
     def wattnap_memory(self) -> dict[str, Any]:
         return {**super().wattnap_memory(), "free_bytes": 0}
 
-    def wattnap_save(self, path: str) -> str:
+    def wattnap_save(self, path: str, budget_s: float) -> str:
         assert self.wattnap_held() >= self.wattnap_memory()["pool_bytes"] / 2  # it is awake
 
-        why: str = super().wattnap_save(path)
+        why: str = super().wattnap_save(path, budget_s)
         return why

@@ -10,8 +10,8 @@ from wattnap_engine.worker import Extension
 class Forgetful(Extension):  # type: ignore[misc]  # only the engine's Python has it
     """Zeroes its parameters. With a file at TEST_NO_IMAGE it will not take them from the image."""
 
-    def wattnap_save(self, path: str) -> str:
-        why: str = super().wattnap_save(path)
+    def wattnap_save(self, path: str, budget_s: float) -> str:
+        why: str = super().wattnap_save(path, budget_s)
         for parameter in self.wattnap_parameters():
             parameter.zero_()
         return why
