@@ -32,9 +32,10 @@ class Events:
         task.add_done_callback(self._queue.put_nowait)
         return task
 
-    def forget(self, task: Owed) -> None:
-        self._owed.discard(task)
-        task.cancel()
+    def forget(self, task: Owed | None) -> None:
+        if task is not None:
+            self._owed.discard(task)
+            task.cancel()
 
     async def next(self) -> tuple[lc.Event, Owed | None]:
         """The next event, and the task that owed it, if one did."""

@@ -243,7 +243,7 @@ def step(m: Machine, event: Event, load: Load) -> Move:
             m, effects = awake(load)
             return m, (EndIdle(), *effects)
         case State.SETTLING, Settled():
-            if load.waiting or m.goal is Depth.AWAKE:
+            if is_wanted(m, load):
                 return wake(m)
             return rest(m, m.goal) if m.goal > m.depth else (replace(m, state=State.ASLEEP), ())
         case State.FAILED, RetryDue(wanted=wanted):
@@ -270,6 +270,11 @@ def step(m: Machine, event: Event, load: Load) -> Move:
             return m, (EndIdle(), Requeue(), BackOff())
 
     raise ImpossibleEvent(f"{type(event).__name__} while {m}")
+
+
+def is_wanted(m: Machine, load: Load) -> bool:
+    """By somebody who came on its way down."""
+    return bool(load.waiting) or m.goal is Depth.AWAKE
 
 
 def awake(load: Load) -> Move:

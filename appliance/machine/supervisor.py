@@ -68,10 +68,8 @@ class Supervisor:
         self.timetable = Following(self.idleness, clock, self.post)
         self.retries = Retries(clock)
         self.moves = moves
-        self._engine = engine
-        self._attempts = attempts
-        self._roster = roster
-        self._gathering = gathering
+        self._engine, self._attempts = engine, attempts
+        self._roster, self._gathering = roster, gathering
         self._journal = journal
         self._notices = notices
         self._clock = clock
@@ -340,16 +338,14 @@ class Supervisor:
         if depth >= Depth.STOPPED:
             self._unwatch()
         try:
-            if depth is Depth.LIGHT and not await self.moves.prepare(self._is_wanted):
+            if depth is Depth.LIGHT and not await self.moves.prepare(
+                lambda: lc.is_wanted(self.machine, self._roster.load)
+            ):
                 return lc.Woke()
             await self.moves.descend(here, depth, cause)
         except DriverError:
             return lc.Broke()
         return lc.Settled()
-
-    def _is_wanted(self) -> bool:
-        """By somebody who came while it goes down."""
-        return bool(self._roster.load.waiting) or self.machine.goal is Depth.AWAKE
 
     async def _watch_engine(self) -> lc.Event:
         try:
@@ -360,14 +356,12 @@ class Supervisor:
         return lc.Broke()
 
     def _unwatch(self) -> None:
-        if self._watch is not None:
-            self._events.forget(self._watch)
-            self._watch = None
+        self._events.forget(self._watch)
+        self._watch = None
 
     def _back_off(self) -> None:
         self._unwatch()
-        if self._move is not None:
-            self._events.forget(self._move)
+        self._events.forget(self._move)
         self.retries.begin()
         self._move = self._owe(self._mend())
 
@@ -399,8 +393,7 @@ class Supervisor:
             if entry.seq is None and entry.events is not None:
                 self._attempts.fail(entry, Interrupted())
         for owed in (self._move, self._watch):
-            if owed is not None:
-                self._events.forget(owed)
+            self._events.forget(owed)
 
     def _owe(self, work: Coroutine[Any, Any, lc.Event]) -> Owed:
         return self._events.owe(self._tasks, work)
