@@ -196,8 +196,7 @@ class Ladder:
         }
 
     def asks(self) -> dict[str, Any]:
-        """As many cycles of two prompts, a cycle's own and its check's, and no rest: what of
-        `park`'s slope is not a sleep's."""
+        """What requests alone leave: in each cycle two, one for its prompt, one for its check."""
         ram = []
         for _ in range(self.options.cycles):
             self.first()

@@ -144,6 +144,8 @@ class Sleep:
         state = await self._order("wake", {}, timeout_s=self._wake_timeout_s)
         await self._settle(state, asleep=False)
         log.debug("%s: awake: %s", self._name, state)
+        if state.get("weights") == "files":
+            self._prepared = False  # there was no image, or it was no good
         self._is = "awake"
 
     def _need_idle(self) -> None:

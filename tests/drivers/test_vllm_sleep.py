@@ -79,6 +79,19 @@ async def test_a_sleep_that_takes_too_long_to_prepare(
         assert await engine.prepare()
 
 
+@pytest.mark.parametrize("fault", [(), ("--sleep-fault", "damage")])
+async def test_an_image_that_was_no_good_is_prepared_anew(
+    place: Path, fault: tuple[str, ...]
+) -> None:
+    """The weights came from their files: the next sleep has all of it to do again."""
+    switches = ("--image-pieces", "3", *fault)
+    async with started(make_engine(place, *switches, sleep_level=2)) as engine:
+        await engine.sleep()
+        await engine.wake()
+
+        assert await engine.prepare() == bool(fault)
+
+
 async def test_level_1_has_nothing_to_prepare(place: Path) -> None:
     """Its weights stay in RAM."""
     async with started(make_engine(place, "--sleep-fault", "prepare", sleep_level=1)) as engine:

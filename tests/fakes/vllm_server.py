@@ -60,6 +60,7 @@ FAULTS = {
     "hoard": "it sleeps, and frees nothing",
     "crowd": "it sleeps, and somebody else takes what it has freed",
     "wake": "waking fails",
+    "damage": "waking it finds that the image is no good",
     "coma": "it says that it woke, and did not",
     "hang": "waking never ends",
     "die": "waking ends the process",
@@ -219,7 +220,7 @@ class Server:
         self.image_sleeps = max(0, self.image_sleeps - 1)
         return {"image": f"{self.image_sleeps} sleeps are missing" if self.image_sleeps else ""}
 
-    async def wake(self, _: web.Request) -> web.Response:
+    async def wake(self, request: web.Request) -> web.Response:
         fault = self.options.sleep_fault
         if fault == "hang":
             await asyncio.Event().wait()
@@ -228,7 +229,9 @@ class Server:
         if failed := self.fails("wake"):
             return failed
         self.asleep = fault == "coma"
-        return self.tell(weights="kept")
+        if request.query["level"] == "1":
+            return self.tell(weights="kept")
+        return self.tell(weights="files" if fault == "damage" or self.image_sleeps else "image")
 
     def fails(self, where: str) -> web.Response | None:
         if self.options.sleep_fault == "nonsense" and where != "state":
