@@ -29,7 +29,7 @@ SleepLevel = Literal[0, 1, 2]
 """vLLM's number: 1 keeps the weights in RAM, 2 drops them, 0: it never sleeps."""
 
 IMAGE_S = 20.0
-"""For the weights' image, of one way down. On a slow disk it takes several until there is one."""
+"""For the weights' image, before one sleep. On a slow disk it takes several until there is one."""
 PIECE_S = 0.25
 """So long at once while it is awake: a request that comes may have to wait for the end of it."""
 

@@ -237,11 +237,9 @@ def step(m: Machine, event: Event, load: Load) -> Move:
         case _, (PlanChanged() | ClockSet()):
             return m, ()  # it is asked when the next one begins
 
-        case State.WAKING, Woke():
-            return awake(load)
-        case State.SETTLING, Woke():
-            m, effects = awake(load)
-            return m, (EndIdle(), *effects)
+        case ((State.WAKING | State.SETTLING), Woke()):
+            m = Machine(State.AWAKE, Depth.AWAKE, Depth.AWAKE)
+            return m, (EndIdle(), Serve() if load.waiting else BeginIdle())
         case State.SETTLING, Settled():
             if is_wanted(m, load):
                 return wake(m)
@@ -275,11 +273,6 @@ def step(m: Machine, event: Event, load: Load) -> Move:
 def is_wanted(m: Machine, load: Load) -> bool:
     """By somebody who came on its way down."""
     return bool(load.waiting) or m.goal is Depth.AWAKE
-
-
-def awake(load: Load) -> Move:
-    m = Machine(State.AWAKE, Depth.AWAKE, Depth.AWAKE)
-    return m, (Serve() if load.waiting else BeginIdle(),)
 
 
 def wake(m: Machine) -> Move:

@@ -32,7 +32,7 @@ class Extension:
     """Names begin with `wattnap_`: vLLM refuses an extension that hides something of its own."""
 
     wattnap_image: Image | None = None
-    wattnap_heap: Heap | None = None
+    wattnap_heap = Heap()
 
     def wattnap_memory(self) -> dict[str, int] | None:
         """Bytes of the device that are free, and that a sleep must give back; None on a CPU."""
@@ -94,8 +94,6 @@ class Extension:
 
     def wattnap_tidy(self) -> None:
         """Once it sleeps: give back the memory that loading and serving have left free."""
-        if self.wattnap_heap is None:
-            self.wattnap_heap = Heap()
         self.wattnap_heap.tidy()
 
     def wattnap_load(self) -> str:
