@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -107,6 +109,17 @@ async def test_a_sleep_after_which_little_is_free(server: Server) -> None:
     _, slept = await server.ask("POST", "/wattnap/sleep?level=1")
 
     assert (slept["freed_bytes"], slept["held_bytes"]) == (0, 0)
+
+
+async def test_garbage_is_collected_in_the_server_too(server: Server) -> None:
+    """Where nobody waits for it: what its requests left in circles."""
+    gc.disable()
+    try:
+        gone = weakref.ref(Server())  # whose layer knows it
+        await server.ask("POST", "/wattnap/sleep?level=1")
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_level_1(server: Server) -> None:

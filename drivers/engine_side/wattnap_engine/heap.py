@@ -1,4 +1,4 @@
-"""What a process still holds of memory that it has freed, given back where that is much.
+"""What a process holds of memory that it has freed, given back where that is much.
 
 Knows glibc, not vLLM. Python 3.10, standard library only.
 """
@@ -10,33 +10,60 @@ import gc
 import os
 from pathlib import Path
 
-GROWN_BYTES = 64 << 20
-"""So much more than after the last trim, and the next is due (docs/decisions/0031-trim.md)."""
+MUCH_BYTES = 64 << 20
+"""Free and still held: so much is given back (docs/decisions/0033-heap-kept.md)."""
 
 STATM = Path("/proc/self/statm")
 
 
 class Heap:
-    """The process's own. A trim returns each page that is free, wherever it lies.
+    """The process's own, looked at whenever it comes to rest.
 
-    The next allocations then come to lie on new pages, a few of them for long: a process
-    that is trimmed each time that it rests grows by some of them each time. So it is
-    trimmed when it first rests, after all that a start leaves, and then when it has grown.
+    A trim returns each page that is free, wherever it lies. The next allocations then come
+    to lie on new pages, a few of them for long: what was trimmed grows again, and for many
+    turns. What is free is therefore kept, for them to lie in, unless it is much.
     """
 
     def __init__(self) -> None:
-        self._trimmed_to: int | None = None
+        self._held: int | None = None  # when last it was not much, or trimmed
 
     def tidy(self) -> None:
-        """Do nothing where the C library is not glibc."""
+        """Only collect Python's garbage where the C library is not glibc, or an old one (2.32)."""
         gc.collect()
         try:
-            trim = ctypes.CDLL(None).malloc_trim
+            libc = ctypes.CDLL(None)
+            trim, free = libc.malloc_trim, libc.mallinfo2
         except (OSError, AttributeError):
             return
-        if self._trimmed_to is None or private_bytes() > self._trimmed_to + GROWN_BYTES:
+        if self._held is None:
+            free.restype = MallInfo2
+            much = free().fordblks > MUCH_BYTES
+        else:  # pages that a trim has returned still count as free: the process's size does not lie
+            much = private_bytes() > self._held + MUCH_BYTES
+        if much:
             trim(0)
-            self._trimmed_to = private_bytes()
+        if much or self._held is None:
+            self._held = private_bytes()
+
+
+class MallInfo2(ctypes.Structure):
+    """Bytes, and counts, of all heaps: mallinfo(3)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    )
 
 
 def private_bytes() -> int:

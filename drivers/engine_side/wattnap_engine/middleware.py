@@ -22,6 +22,7 @@ Python 3.10 to 3.13, vLLM 0.17 to 0.33, nothing but the standard library.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
@@ -103,6 +104,7 @@ async def sleep(engine: Any, level: int) -> dict[str, Any]:
     before = await state_of(engine)
     # Abort: nothing runs but, for an instant, what its client has just given up.
     await engine.sleep(level, "abort")
+    gc.collect()  # each of its processes, while nobody waits for one
     await engine.collective_rpc("wattnap_tidy")
     state = await state_of(engine)
     if state["free_bytes"] is not None:
