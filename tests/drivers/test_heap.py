@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from drivers.vllm_command import LARGE_BYTES
 from drivers.vllm_rest import ENGINE_SIDE
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's trim")
@@ -35,11 +36,11 @@ heap = Heap()
 """
 
 
-def run(script: str) -> list[int]:
+def run(script: str, **env: str) -> list[int]:
     """The numbers that it prints, in MiB."""
     said = subprocess.run(
         [sys.executable, "-c", PRELUDE + script],
-        env=os.environ | {"PYTHONPATH": str(ENGINE_SIDE), "MALLOC_ARENA_MAX": "1"},
+        env=os.environ | {"PYTHONPATH": str(ENGINE_SIDE), "MALLOC_ARENA_MAX": "1", **env},
         stdout=subprocess.PIPE,
         check=True,
         text=True,
@@ -53,6 +54,14 @@ def test_what_the_start_left_is_given_back_if_it_is_much() -> None:
     )
     assert left >= 78
     assert after <= -78
+
+
+def test_it_tells_how_much_that_was() -> None:
+    given_back, nothing = run(
+        "used_and_freed(80 << 20);print(heap.tidy() >> 20);print(heap.tidy() >> 20)"
+    )
+    assert given_back >= 78
+    assert nothing == 0
 
 
 def test_little_that_the_start_left_is_kept_for_the_turns() -> None:
@@ -80,6 +89,23 @@ def test_much_is_given_back_again() -> None:
     )
     assert left >= 78
     assert after <= -78
+
+
+@pytest.mark.parametrize(
+    ("env", "least", "most"), [({}, 70, 90), ({"MALLOC_MMAP_THRESHOLD_": str(LARGE_BYTES)}, 0, 1)]
+)
+def test_what_is_large_leaves_no_gaps(env: dict[str, str], least: int, most: int) -> None:
+    """By itself glibc takes even that from the heap, once a process has freed as much."""
+    (free,) = run(
+        "from wattnap_engine.heap import MallInfo2\n"
+        "libc.mallinfo2.restype = MallInfo2\n"
+        "libc.free(ctypes.c_void_p(libc.malloc(8 << 20)))\n"
+        "pieces = [libc.malloc(size) for _ in range(10) for size in (8 << 20, PIECE)]\n"
+        "for piece in pieces[::2]: libc.free(ctypes.c_void_p(piece))\n"
+        "print(libc.mallinfo2().fordblks >> 20)",
+        **env,
+    )
+    assert least <= free <= most
 
 
 def test_an_old_c_library_cannot_tell() -> None:

@@ -27,23 +27,25 @@ class Heap:
     def __init__(self) -> None:
         self._held: int | None = None  # when last it was not much, or trimmed
 
-    def tidy(self) -> None:
-        """Only collect Python's garbage where the C library is not glibc, or an old one (2.32)."""
+    def tidy(self) -> int:
+        """Return how many bytes were given back: none by a C library but glibc, from 2.33 on."""
         gc.collect()
         try:
             libc = ctypes.CDLL(None)
             trim, free = libc.malloc_trim, libc.mallinfo2
         except (OSError, AttributeError):
-            return
+            return 0
+        before = private_bytes()
         if self._held is None:
             free.restype = MallInfo2
             much = free().fordblks > MUCH_BYTES
         else:  # pages that a trim has returned still count as free: the process's size does not lie
-            much = private_bytes() > self._held + MUCH_BYTES
+            much = before > self._held + MUCH_BYTES
         if much:
             trim(0)
         if much or self._held is None:
             self._held = private_bytes()
+        return before - private_bytes() if much else 0
 
 
 class MallInfo2(ctypes.Structure):

@@ -94,7 +94,9 @@ class Extension:
 
     def wattnap_tidy(self) -> None:
         """Once it sleeps: give back the memory that loading and serving have left free."""
-        self.wattnap_heap.tidy()
+        given_back = self.wattnap_heap.tidy()
+        if given_back:
+            log.info("%d MiB of free memory were given back", given_back >> 20)
 
     def wattnap_load(self) -> str:
         """Once the weights' memory is back, before it is used. Return as `wattnap_save` does.
