@@ -64,3 +64,28 @@ let_go_of_nvml()
 print(ctypes.c_int.in_dll(nvml, "users").value)
 """
     assert said(program, cuda) == "0"
+
+
+def test_a_servers_paths_are_imported_with_it(tmp_path: Path) -> None:
+    """Whatever they are called in this version; but not those of the development mode."""
+    package = tmp_path / "vllm"
+    routers = ("generate", "openai/models", "serve/dev/sleep")
+    for folder in ("", "entrypoints", *(f"entrypoints/{name}" for name in routers)):
+        (package / folder).mkdir(parents=True, exist_ok=True)
+        (package / folder / "__init__.py").touch()
+    for name in routers:
+        (package / "entrypoints" / name / "api_router.py").touch()
+    (package / "entrypoints/openai/serving.py").touch()
+    program = "import vllm\nfrom drivers.vllm_imports import routers\nprint(*routers())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == [
+        "vllm.entrypoints.generate.api_router",
+        "vllm.entrypoints.openai.models.api_router",
+    ]
