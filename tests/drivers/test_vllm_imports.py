@@ -67,9 +67,9 @@ print(ctypes.c_int.in_dll(nvml, "users").value)
 
 
 def test_a_servers_paths_are_imported_with_it(tmp_path: Path) -> None:
-    """Whatever they are called in this version; but not those of the development mode."""
+    """Whatever they are called in this version; but not those that no server of ours has."""
     package = tmp_path / "vllm"
-    routers = ("generate", "openai/models", "serve/dev/sleep")
+    routers = ("generate", "openai/models", "pooling/embed", "serve/dev/sleep")
     for folder in ("", "entrypoints", *(f"entrypoints/{name}" for name in routers)):
         (package / folder).mkdir(parents=True, exist_ok=True)
         (package / folder / "__init__.py").touch()
