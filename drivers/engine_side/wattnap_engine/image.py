@@ -236,17 +236,23 @@ class Lane:
     def __init__(self, device: torch.device, ring: Ring) -> None:
         self._ring = ring
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        # What is compared with the device, while it is used: new memory for each chunk would
+        # be the system's each time (docs/decisions/0033-heap-kept.md), and has to be zeroed.
+        self._there: torch.Tensor | None = None
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
         """Around all use in a thread. When it is left, all copies have arrived."""
-        with torch.inference_mode():
-            if self._stream is None:
-                yield
-                return
-            with torch.cuda.stream(self._stream):
-                yield
-                self._stream.synchronize()
+        try:
+            with torch.inference_mode():
+                if self._stream is None:
+                    yield
+                    return
+                with torch.cuda.stream(self._stream):
+                    yield
+                    self._stream.synchronize()
+        finally:
+            self._there = None
 
     def load(self, file: int, chunk: Chunk) -> None:
         """Read one chunk, and order the device to fetch it, while the next one is read."""
@@ -268,7 +274,9 @@ class Lane:
             if self._stream is not None:
                 self._stream.synchronize()
             if chunk.offset < filled:
-                there = torch.empty_like(have)
+                if self._there is None:
+                    self._there = torch.empty(buffer.memory.shape, dtype=torch.uint8)
+                there = self._there[:size]
                 got = read(file, memoryview(there.numpy()), chunk.offset)
                 if got == size and torch.equal(have, there):
                     return 0
