@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.daemon import Running, add_engine_options, daemon
-from bench.ladder import spread
+from bench.ladder import Ladder, spread
 from bench.rig import machine, report
 
 SIDES = ("a", "b")
@@ -28,18 +28,16 @@ SIDES = ("a", "b")
 class Side:
     """One of the two, at rest."""
 
-    def __init__(self, made: Running, depth: str) -> None:
-        self._made, self._depth = made, depth
-        self.first_start_s = self._first()
-        self.down_s = [made.rest(depth)]
+    def __init__(self, made: Running, options: argparse.Namespace) -> None:
+        self._made, self._depth = made, options.depth
+        self._ladder = Ladder(made, options)
+        self.first_start_s = self._ladder.first()
+        self.down_s = [made.rest(self._depth)]
         self.up_s: list[float] = []
 
     def turn(self) -> None:
-        self.up_s.append(self._first())
+        self.up_s.append(self._ladder.first())
         self.down_s.append(self._made.rest(self._depth))
-
-    def _first(self) -> float:
-        return float(self._made.ask("Hello", 8)["first_s"])
 
     def told(self) -> dict[str, Any]:
         return {
@@ -47,6 +45,7 @@ class Side:
             "to_first_token": spread(self.up_s),
             "down": spread(self.down_s[1:]),
             "each_to_first_token_s": [round(s, 3) for s in self.up_s],
+            "different_answers": len(self._ladder.said),
         }
 
 
@@ -68,7 +67,7 @@ def main() -> None:
             own = argparse.Namespace(**vars(options))
             own.engine_env = [*options.engine_env, getattr(options, name)]
             own.cache = options.cache and f"{options.cache}-{name}"
-            sides[name] = Side(stack.enter_context(daemon(folder / name, own)), options.depth)
+            sides[name] = Side(stack.enter_context(daemon(folder / name, own)), own)
         for _ in range(options.turns):
             for side in sides.values():
                 side.turn()

@@ -25,7 +25,7 @@ class Heap:
     """
 
     def __init__(self) -> None:
-        self._held: int | None = None  # when last it was not much, or trimmed
+        self._held: int | None = None  # bytes, after the first rest or the latest trim
 
     def tidy(self) -> int:
         """Return how many bytes were given back: none by a C library but glibc, from 2.33 on."""
@@ -51,20 +51,10 @@ class Heap:
 class MallInfo2(ctypes.Structure):
     """Bytes, and counts, of all heaps: mallinfo(3)."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        )
+    _fields_ = (
+        ("arena_to_uordblks", ctypes.c_size_t * 8),
+        ("fordblks", ctypes.c_size_t),  # free
+        ("keepcost", ctypes.c_size_t),
     )
 
 

@@ -6,7 +6,8 @@ JSON; what goes wrong is status 500 and {"error": text}.
 
     GET  /wattnap/state                           {"asleep", "free_bytes", "pool_bytes"}
     POST /wattnap/sleep?level=1                   state, "freed_bytes"
-    POST /wattnap/sleep?level=2&image=PATH        state, "freed_bytes", "image"
+    POST /wattnap/prepare?image=PATH&budget_s=S   state, "more"
+    POST /wattnap/sleep?level=2&image=PATH&budget_s=S   state, "freed_bytes", "image"
     POST /wattnap/wake?level=1|2                  state, "weights": "kept" | "image" | "files"
 
 free_bytes   of the device's memory; null on a CPU
@@ -14,6 +15,8 @@ pool_bytes   of it that the engine's allocator has, and that a sleep must free
 freed_bytes  that the device had more of after than before, when others may have taken or
              given some; not on a CPU
 held_bytes   of the pool, that it has not let go of: if freed_bytes are less than half of it
+budget_s     how long it may make or compare the image; `prepare` does so while it is awake
+more         whether there is more of that to do
 image        why there is no image of the weights, see worker.py; "" if there is one. Other
              words after the next sleep: that one got on with it
 
@@ -104,7 +107,7 @@ async def sleep(engine: Any, level: int) -> dict[str, Any]:
     before = await state_of(engine)
     # Abort: nothing runs but, for an instant, what its client has just given up.
     await engine.sleep(level, "abort")
-    gc.collect()  # each of its processes, while nobody waits for one
+    gc.collect()  # as the workers do in the next line, while nobody waits for an answer
     await engine.collective_rpc("wattnap_tidy")
     state = await state_of(engine)
     if state["free_bytes"] is not None:
