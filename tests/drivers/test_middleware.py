@@ -138,6 +138,7 @@ async def test_level_1(server: Server) -> None:
     status, woken = await server.ask("POST", "/wattnap/wake?level=1")
 
     assert (status, woken["asleep"], woken["weights"]) == (200, False, "kept")
+    assert woken["took_s"].keys() == {"cache"}
     assert server.client.told == ["sleep 1 abort", "wattnap_tidy", "wake_up None"]
 
 
@@ -150,6 +151,7 @@ async def test_level_2_with_an_image(server: Server) -> None:
     status, woken = await server.ask("POST", "/wattnap/wake?level=2")
 
     assert (status, woken["weights"]) == (200, "image")
+    assert woken["took_s"].keys() == {"memory", "weights", "cache"}
     assert server.client.told == [
         "wattnap_save /cache/main 20.0",
         "sleep 2 abort",

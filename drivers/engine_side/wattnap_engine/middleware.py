@@ -8,7 +8,8 @@ JSON; what goes wrong is status 500 and {"error": text}.
     POST /wattnap/sleep?level=1                   state, "freed_bytes"
     POST /wattnap/prepare?image=PATH&budget_s=S   state, "more"
     POST /wattnap/sleep?level=2&image=PATH&budget_s=S   state, "freed_bytes", "image"
-    POST /wattnap/wake?level=1|2                  state, "weights": "kept" | "image" | "files"
+    POST /wattnap/wake?level=1|2                  state, "weights": "kept" | "image" | "files",
+                                                  "took_s"
 
 free_bytes   of the device's memory; null on a CPU
 pool_bytes   of it that the engine's allocator has, and that a sleep must free
@@ -17,6 +18,7 @@ freed_bytes  that the device had more of after than before, when others may have
 held_bytes   of the pool, that it has not let go of: if freed_bytes are less than half of it
 budget_s     how long it may make or compare the image; `prepare` does so while it is awake
 more         whether there is more of that to do
+took_s       by step: "memory" (for the weights), "weights", "cache", whatever there was of them
 image        why there is no image of the weights, see worker.py; "" if there is one. Other
              words after the next sleep: that one got on with it
 
@@ -25,9 +27,11 @@ Python 3.10 to 3.13, vLLM 0.17 to 0.33, nothing but the standard library.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -85,17 +89,27 @@ class Control:
 
     async def _wake(self, engine: Any, level: int) -> dict[str, Any]:
         """Until all is back, vLLM's scheduler stays paused: nothing runs on half of it."""
-        weights = "kept"
+        weights, took_s = "kept", {}
         if level == 2:
-            await engine.wake_up(["weights"])
-            weights = "image" if await self._from_image(engine) else "files"
-            if weights == "files":
-                await engine.collective_rpc("reload_weights")
-        await engine.wake_up(["kv_cache"] if level == 2 else None)
-        return {**await state_of(engine), "weights": weights}
+            with timed(took_s, "memory"):
+                await engine.wake_up(["weights"])
+            with timed(took_s, "weights"):
+                weights = "image" if await self._from_image(engine) else "files"
+                if weights == "files":
+                    await engine.collective_rpc("reload_weights")
+        with timed(took_s, "cache"):
+            await engine.wake_up(["kv_cache"] if level == 2 else None)
+        return {**await state_of(engine), "weights": weights, "took_s": took_s}
 
     async def _from_image(self, engine: Any) -> bool:
         return self._saved and not any(await engine.collective_rpc("wattnap_load"))
+
+
+@contextlib.contextmanager
+def timed(took_s: dict[str, float], step: str) -> Iterator[None]:
+    began_s = time.monotonic()
+    yield
+    took_s[step] = round(time.monotonic() - began_s, 4)
 
 
 async def prepare(engine: Any, image: str, budget_s: float) -> dict[str, Any]:
