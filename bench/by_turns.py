@@ -1,7 +1,9 @@
-"""What one variable of the engine's environment changes: two daemons that differ in it, by turns.
+"""What one variable, or flag, of the engine's changes: two daemons that differ in it, by turns.
 
     python -m bench.by_turns --model DIR --a MALLOC_ARENA_MAX=1 --b MALLOC_ARENA_MAX=128
         --depth stopped --turns 8 …
+    python -m bench.by_turns --model DIR --a=--max-num-batched-tokens=8192
+        --b=--max-num-batched-tokens=2048 …
 
 A machine that others use too is slower at one minute than at the next. So both are there all
 the time, at rest, and in each turn first the one goes up and down again, then the other.
@@ -55,7 +57,7 @@ def main() -> None:
     )
     add_engine_options(parser)
     for name in SIDES:
-        parser.add_argument(f"--{name}", required=True, metavar="NAME=VALUE")
+        parser.add_argument(f"--{name}", required=True, metavar="NAME=VALUE|FLAG")
     parser.add_argument("--depth", default="stopped")
     parser.add_argument("--turns", type=int, default=8)
     options = parser.parse_args()
@@ -65,13 +67,14 @@ def main() -> None:
         sides: dict[str, Side] = {}
         for name in SIDES:
             own = argparse.Namespace(**vars(options))
-            own.engine_env = [*options.engine_env, getattr(options, name)]
+            kind = "engine_arg" if getattr(options, name).startswith("-") else "engine_env"
+            setattr(own, kind, [*getattr(options, kind), getattr(options, name)])
             own.cache = options.cache and f"{options.cache}-{name}"
             sides[name] = Side(stack.enter_context(daemon(folder / name, own)), own)
         for _ in range(options.turns):
             for side in sides.values():
                 side.turn()
-        result |= {name: {"env": getattr(options, name)} | sides[name].told() for name in SIDES}
+        result |= {name: {"with": getattr(options, name)} | sides[name].told() for name in SIDES}
     up_s = [statistics.median(side.up_s) for side in sides.values()]
     report(result | {"b_over_a": round(up_s[1] / up_s[0], 3)})
 

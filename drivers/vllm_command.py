@@ -38,6 +38,9 @@ PROGRESS = re.compile(r"throughput: (?!0\.0 )[\d.]+ tokens/s")
 LARGE_BYTES = 1 << 20
 """So much at once an engine on a GPU takes from the system, not from its heap."""
 
+QUEUES = 2
+"""Work queues between an engine and its GPU: each takes its time to park and to bring back."""
+
 BOOST_SWITCH = "CUDA_DISABLE_PERF_BOOST"
 """An engine's variable: an awake, idle GPU lets its clock go down."""
 
@@ -103,6 +106,7 @@ def environment(
         # what it once held. And nothing large from it, which would leave gaps behind.
         env.setdefault("MALLOC_ARENA_MAX", "1")
         env.setdefault("MALLOC_MMAP_THRESHOLD_", str(LARGE_BYTES))
+        env.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", str(QUEUES))
     else:
         # By default it binds threads to cores and reserves one, which small boxes lack.
         env.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

@@ -139,7 +139,7 @@ async def test_level_1(server: Server) -> None:
 
     assert (status, woken["asleep"], woken["weights"]) == (200, False, "kept")
     assert woken["took_s"].keys() == {"cache"}
-    assert server.client.told == ["sleep 1 abort", "wattnap_tidy", "wake_up None"]
+    assert server.client.told == ["sleep 1 abort", "wattnap_tidy", "wattnap_rouse", "wake_up None"]
 
 
 async def test_level_2_with_an_image(server: Server) -> None:
@@ -156,6 +156,7 @@ async def test_level_2_with_an_image(server: Server) -> None:
         "wattnap_save /cache/main 20.0",
         "sleep 2 abort",
         "wattnap_tidy",
+        "wattnap_rouse",
         "wake_up ['weights']",
         "wattnap_load",
         "wake_up ['kv_cache']",

@@ -29,6 +29,10 @@ from tests.tiny_model import write_model
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 
 
+CACHE_BYTES = 256 << 20
+STACKS_BYTES = 32 << 20
+"""At least, of any GPU that vLLM runs on: 20 multiprocessors of 2 048 threads, 1 KiB each."""
+
 FAKES = Path(__file__).parents[1] / "fakes/engine_side"
 
 
@@ -51,7 +55,7 @@ async def vllm(*args: str, **env: str) -> AsyncIterator[VllmEngine]:
             args=("--dtype", "bfloat16", *args),
             env=env,
             settings=Settings(
-                max_model_len=2000, kv_cache_bytes=256 << 20, max_num_seqs=4, enforce_eager=True
+                max_model_len=2000, kv_cache_bytes=CACHE_BYTES, max_num_seqs=4, enforce_eager=True
             ),
             sleep_level=2,
             checkpointer=find_checkpointer(),
@@ -92,6 +96,27 @@ class TestVllmOnAGpu(VllmContract):
         await engine.wake()
 
         assert (await answer(engine, body))["choices"] == said["choices"]
+
+
+@pytest.mark.asyncio
+async def test_asleep_its_context_is_light() -> None:
+    """More comes free than its allocator had: the stacks of the GPU's threads. They come back."""
+    async with vllm() as engine:
+        await engine.start()
+        tenants = NvmlTenants()
+        said = await answer(engine, chat_body(temperature=0))
+        asleep = []
+        for _ in range(2):
+            awake_bytes = tenants.look().used_bytes
+            await engine.sleep()
+            asleep.append(tenants.look().used_bytes)
+            await engine.wake()
+
+            assert awake_bytes - asleep[-1] > CACHE_BYTES + STACKS_BYTES
+
+        assert abs(asleep[1] - asleep[0]) < STACKS_BYTES / 4
+        again = await answer(engine, chat_body(temperature=0))
+        assert again["choices"] == said["choices"]
 
 
 @pytest.mark.asyncio

@@ -90,6 +90,7 @@ class Control:
     async def _wake(self, engine: Any, level: int) -> dict[str, Any]:
         """Until all is back, vLLM's scheduler stays paused: nothing runs on half of it."""
         weights, took_s = "kept", dict[str, float]()
+        await engine.collective_rpc("wattnap_rouse")
         if level == 2:
             with timed(took_s, "memory"):
                 await engine.wake_up(["weights"])
@@ -121,9 +122,9 @@ async def sleep(engine: Any, level: int) -> dict[str, Any]:
     before = await state_of(engine)
     # Abort: nothing runs but, for an instant, what its client has just given up.
     await engine.sleep(level, "abort")
+    state = await state_of(engine)  # before they tidy: what that frees is no sign of sleep
     gc.collect()  # as the workers do in the next line, while nobody waits for an answer
     await engine.collective_rpc("wattnap_tidy")
-    state = await state_of(engine)
     if state["free_bytes"] is not None:
         state["freed_bytes"] = state["free_bytes"] - before["free_bytes"]
         if state["freed_bytes"] * 2 < state["pool_bytes"]:

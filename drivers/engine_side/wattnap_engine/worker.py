@@ -17,6 +17,7 @@ import torch
 
 from .heap import Heap
 from .image import Image, Unfinished, Unfit
+from .stacks import Stacks
 
 # Measured by bench/reload.py.
 THREADS = 12
@@ -33,6 +34,7 @@ class Extension:
 
     wattnap_image: Image | None = None
     wattnap_heap = Heap()
+    wattnap_stacks = Stacks()
 
     def wattnap_memory(self) -> dict[str, int] | None:
         """Bytes of the device that are free, and that a sleep must give back; None on a CPU."""
@@ -93,10 +95,20 @@ class Extension:
         return self.wattnap_image.save(regions_of(self), budget_s=budget_s)
 
     def wattnap_tidy(self) -> None:
-        """Once it sleeps: give back the memory that loading and serving have left free."""
+        """Once it sleeps: give back the memory that loading and serving have left free.
+
+        And what only a running kernel needs.
+        """
+        if is_cuda(self):
+            self.wattnap_stacks.give_up(libcuda())
         given_back = self.wattnap_heap.tidy()
         if given_back:
             log.info("%d MiB of free memory were given back", given_back >> 20)
+
+    def wattnap_rouse(self) -> None:
+        """Before anything else of a wake. Raises if this engine must not serve."""
+        if is_cuda(self):
+            self.wattnap_stacks.take_back(libcuda())
 
     def wattnap_load(self) -> str:
         """Once the weights' memory is back, before it is used. Return as `wattnap_save` does.
@@ -118,6 +130,10 @@ class Extension:
 
 def device_of(worker: Any) -> torch.device:
     return torch.device(worker.device)
+
+
+def is_cuda(worker: Any) -> bool:
+    return device_of(worker).type == "cuda" and not torch.version.hip
 
 
 def find_allocator() -> Any:
