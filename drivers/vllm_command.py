@@ -38,6 +38,10 @@ PROGRESS = re.compile(r"throughput: (?!0\.0 )[\d.]+ tokens/s")
 LARGE_BYTES = 1 << 20
 """So much at once an engine on a GPU takes from the system, not from its heap."""
 
+TOP_BYTES = 64 << 20
+"""Free at the end of its heap: so much it keeps. By itself glibc does, as long as it is not told
+what is large (mallopt(3)); told that, it keeps 128 KiB."""
+
 QUEUES = 2
 """Work queues between an engine and its GPU: each takes its time to park and to bring back."""
 
@@ -106,6 +110,7 @@ def environment(
         # what it once held. And nothing large from it, which would leave gaps behind.
         env.setdefault("MALLOC_ARENA_MAX", "1")
         env.setdefault("MALLOC_MMAP_THRESHOLD_", str(LARGE_BYTES))
+        env.setdefault("MALLOC_TRIM_THRESHOLD_", str(TOP_BYTES))
         env.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", str(QUEUES))
     else:
         # By default it binds threads to cores and reserves one, which small boxes lack.

@@ -146,6 +146,7 @@ def test_device_decides() -> None:
     assert env(device="cuda")["CUDA_DISABLE_PERF_BOOST"] == "1"
     assert env(device="cuda")["MALLOC_ARENA_MAX"] == "1"
     assert env(device="cuda")["MALLOC_MMAP_THRESHOLD_"] == "1048576"
+    assert env(device="cuda")["MALLOC_TRIM_THRESHOLD_"] == "67108864"
     assert env(device="cuda")["CUDA_DEVICE_MAX_CONNECTIONS"] == "2"
     assert env(device="cuda", base={"MALLOC_ARENA_MAX": "4"})["MALLOC_ARENA_MAX"] == "4"
     assert not [name for name in env() if name.startswith("MALLOC_")]

@@ -9,9 +9,14 @@ import ctypes
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 MUCH_BYTES = 64 << 20
 """Free and still held: so much is given back (docs/decisions/0033-heap-kept.md)."""
+
+SPARE_BYTES = 4 << 20
+"""Free and in RAM, from the first rest on (docs/decisions/0036-spare-heap.md)."""
+PIECE_BYTES = 64 << 10
 
 STATM = Path("/proc/self/statm")
 
@@ -21,7 +26,8 @@ class Heap:
 
     A trim returns each page that is free, wherever it lies. The next allocations then come
     to lie on new pages, a few of them for long: what was trimmed grows again, and for many
-    turns. What is free is therefore kept, for them to lie in, unless it is much.
+    turns. What is free is therefore kept, for them to lie in, unless it is much; and where
+    little is free, there is some more of it from the first rest on.
     """
 
     def __init__(self) -> None:
@@ -30,29 +36,55 @@ class Heap:
     def tidy(self) -> int:
         """Return how many bytes were given back: none by a C library but glibc, from 2.33 on."""
         gc.collect()
-        try:
-            libc = ctypes.CDLL(None)
-            trim, free = libc.malloc_trim, libc.mallinfo2
-        except (OSError, AttributeError):
+        if (libc := glibc()) is None:
             return 0
         before = private_bytes()
         if self._held is None:
-            free.restype = MallInfo2
-            much = free().fordblks > MUCH_BYTES
+            much = libc.mallinfo2().fordblks > MUCH_BYTES
         else:  # pages that a trim has returned still count as free: the process's size does not lie
             much = before > self._held + MUCH_BYTES
         if much:
-            trim(0)
+            libc.malloc_trim(0)
+        given_back = before - private_bytes() if much else 0
         if much or self._held is None:
+            lay_in(libc, SPARE_BYTES)
             self._held = private_bytes()
-        return before - private_bytes() if much else 0
+        return given_back
+
+
+def glibc() -> Any:
+    """The C library, if it is one that can be asked and trimmed; else None."""
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallinfo2.restype = MallInfo2
+        libc.malloc.restype = ctypes.c_void_p
+        libc.malloc_trim  # noqa: B018  # there, or AttributeError
+    except (OSError, AttributeError):
+        return None
+    return libc
+
+
+def in_use() -> int | None:
+    """Bytes that have been allocated and not freed, but for what is large; None: as in tidy."""
+    libc = glibc()
+    return None if libc is None else int(libc.mallinfo2().uordblks)
+
+
+def lay_in(libc: Any, size: int) -> None:
+    """Have so much free, on pages that are there."""
+    pieces = [ctypes.c_void_p(libc.malloc(PIECE_BYTES)) for _ in range(size // PIECE_BYTES)]
+    for piece in pieces:
+        ctypes.memset(piece, 1, PIECE_BYTES)
+    for piece in pieces:
+        libc.free(piece)
 
 
 class MallInfo2(ctypes.Structure):
     """Bytes, and counts, of all heaps: mallinfo(3)."""
 
     _fields_ = (
-        ("arena_to_uordblks", ctypes.c_size_t * 8),
+        ("arena_to_fsmblks", ctypes.c_size_t * 7),
+        ("uordblks", ctypes.c_size_t),  # in use
         ("fordblks", ctypes.c_size_t),  # free
         ("keepcost", ctypes.c_size_t),
     )

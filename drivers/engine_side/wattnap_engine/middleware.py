@@ -5,9 +5,9 @@ as the socket that the server listens on: no key of vLLM's guards them. An answe
 JSON; what goes wrong is status 500 and {"error": text}.
 
     GET  /wattnap/state                           {"asleep", "free_bytes", "pool_bytes"}
-    POST /wattnap/sleep?level=1                   state, "freed_bytes"
+    POST /wattnap/sleep?level=1                   state, "freed_bytes", "heap_bytes"
     POST /wattnap/prepare?image=PATH&budget_s=S   state, "more"
-    POST /wattnap/sleep?level=2&image=PATH&budget_s=S   state, "freed_bytes", "image"
+    POST /wattnap/sleep?level=2&image=PATH&budget_s=S   state, "freed_bytes", "heap_bytes", "image"
     POST /wattnap/wake?level=1|2                  state, "weights": "kept" | "image" | "files",
                                                   "took_s"
 
@@ -16,6 +16,7 @@ pool_bytes   of it that the engine's allocator has, and that a sleep must free
 freed_bytes  that the device had more of after than before, when others may have taken or
              given some; not on a CPU
 held_bytes   of the pool, that it has not let go of: if freed_bytes are less than half of it
+heap_bytes   of the workers' own memory that is in use: what grows here is lost; or null
 budget_s     how long it may make or compare the image; `prepare` does so while it is awake
 more         whether there is more of that to do
 took_s       by step: "memory" (for the weights), "weights", "cache", whatever there was of them
@@ -31,7 +32,7 @@ import contextlib
 import gc
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -124,7 +125,7 @@ async def sleep(engine: Any, level: int) -> dict[str, Any]:
     await engine.sleep(level, "abort")
     state = await state_of(engine)  # before they tidy: what that frees is no sign of sleep
     gc.collect()  # as the workers do in the next line, while nobody waits for an answer
-    await engine.collective_rpc("wattnap_tidy")
+    state["heap_bytes"] = total(await engine.collective_rpc("wattnap_tidy"))
     if state["free_bytes"] is not None:
         state["freed_bytes"] = state["free_bytes"] - before["free_bytes"]
         if state["freed_bytes"] * 2 < state["pool_bytes"]:
@@ -132,10 +133,14 @@ async def sleep(engine: Any, level: int) -> dict[str, Any]:
     return state
 
 
+def total(told: Sequence[int | None]) -> int | None:
+    return None if None in told else sum(filter(None, told))
+
+
 async def state_of(engine: Any) -> dict[str, Any]:
     told = await engine.collective_rpc("wattnap_memory")
     memory = {
-        name: None if None in told else sum(worker[name] for worker in told)
+        name: total([None if worker is None else worker[name] for worker in told])
         for name in ("free_bytes", "pool_bytes")
     }
     return {"asleep": await engine.is_sleeping(), **memory}

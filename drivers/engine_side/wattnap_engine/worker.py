@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .heap import Heap
+from .heap import Heap, in_use
 from .image import Image, Unfinished, Unfit
 from .stacks import Stacks
 
@@ -94,16 +94,17 @@ class Extension:
             )
         return self.wattnap_image.save(regions_of(self), budget_s=budget_s)
 
-    def wattnap_tidy(self) -> None:
+    def wattnap_tidy(self) -> int | None:
         """Once it sleeps: give back the memory that loading and serving have left free.
 
-        And what only a running kernel needs.
+        And what only a running kernel needs. Return the bytes of its heap that are in use.
         """
         if is_cuda(self):
             self.wattnap_stacks.give_up(libcuda())
         given_back = self.wattnap_heap.tidy()
         if given_back:
             log.info("%d MiB of free memory were given back", given_back >> 20)
+        return in_use()
 
     def wattnap_rouse(self) -> None:
         """Before anything else of a wake. Raises if this engine must not serve."""
