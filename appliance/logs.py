@@ -58,7 +58,10 @@ def about(tell: Callable[[], Mapping[str, str]]) -> Iterator[None]:
 
 
 class Formatter(logging.Formatter):
-    """For people: what is no ordinary line says so. `modules`: and where it comes from."""
+    """For people: what is no ordinary line says so.
+
+    `modules`: and where it comes from, and the millisecond.
+    """
 
     def __init__(self, *, modules: bool) -> None:
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
@@ -66,8 +69,11 @@ class Formatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        module = f"{record.name}: " if self._modules else ""
-        return f"{record.asctime} {level}{module}{record.message}"
+        if self._modules:
+            at, module = f"{record.asctime}.{int(record.msecs):03d}", f"{record.name}: "
+        else:
+            at, module = record.asctime, ""
+        return f"{at} {level}{module}{record.message}"
 
 
 class JournalHandler(logging.Handler):

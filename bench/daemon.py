@@ -36,6 +36,8 @@ args = {args}
 {more}
 [engine.env]
 {env}
+[log]
+level = "{level}"
 [power]
 idle_timeout_s = 86400
 bake = {bake}
@@ -54,6 +56,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-running", type=int, default=16)
     parser.add_argument("--graphs", action="store_true", help="else eager")
     parser.add_argument("--cache", default="", help="kept between runs; else a new one")
+    parser.add_argument("--log", type=Path, help="what the daemon logs, all of it, is added here")
 
 
 @dataclass
@@ -143,6 +146,7 @@ def daemon(folder: Path, options: argparse.Namespace, *, bake: bool = False) -> 
             args=quote(options.engine_arg),
             more="\n".join(options.engine_key),
             env=env,
+            level="debug" if options.log else "info",
             bake="true" if bake else "false",
         )
     )
@@ -164,3 +168,6 @@ def daemon(folder: Path, options: argparse.Namespace, *, bake: bool = False) -> 
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
+        if options.log:
+            with options.log.open("a") as kept:
+                kept.write("\n".join(running.log()) + "\n")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import statistics
 import tempfile
@@ -30,6 +31,8 @@ from bench.rig import machine, report
 
 PHASES = ("watts", "park", "asks", "cold", "stop", "turn", "kill")
 MB = 1 << 20
+WORRY = re.compile(r"^[\d:.]+ (warning|error): ")
+"""Begins a line of the daemon's log that is no ordinary one."""
 
 
 class Gpu:
@@ -319,7 +322,7 @@ def main() -> None:
         result["transitions"] = made.rows(
             "SELECT from_depth, to_depth, seconds, energy_j, outcome, error FROM ledger_transition"
         )
-        result["warnings"] = [line for line in made.log() if "WARN" in line or "ERROR" in line]
+        result["warnings"] = [line for line in made.log() if WORRY.search(line)]
     if "kill" in options.phases:
         result["daemon_killed"] = daemon_killed(folder, options)
     report(result)

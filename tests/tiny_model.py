@@ -12,7 +12,7 @@ import random
 import struct
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HIDDEN = 32
@@ -48,7 +48,22 @@ def write_model(directory: Path, *, seed: int = 0, head_dim: int = 32) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     documents = {
         "config.json": _config(head_dim),
-        "generation_config.json": {"eos_token_id": _id(STOP), "pad_token_id": _id(END)},
+        "generation_config.json": {"eos_token_id": token_id(STOP), "pad_token_id": token_id(END)},
+    }
+    write_documents(directory, documents | tokenizer_documents(CONTEXT_TOKENS))
+    weights = _weights(random.Random(seed))
+    (directory / "model.safetensors").write_bytes(_safetensors(weights))
+
+
+def write_documents(directory: Path, documents: Mapping[str, object]) -> None:
+    """Each as JSON, by its file's name."""
+    for name, document in documents.items():
+        (directory / name).write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def tokenizer_documents(context_tokens: int) -> dict[str, object]:
+    """The files of a tokenizer with one token per byte and a chat template, by name."""
+    return {
         "tokenizer.json": _tokenizer(),
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -56,13 +71,9 @@ def write_model(directory: Path, *, seed: int = 0, head_dim: int = 32) -> None:
             "pad_token": END,
             "chat_template": CHAT_TEMPLATE,
             "clean_up_tokenization_spaces": False,
-            "model_max_length": CONTEXT_TOKENS,
+            "model_max_length": context_tokens,
         },
     }
-    for name, document in documents.items():
-        (directory / name).write_text(json.dumps(document, indent=1), encoding="utf-8")
-    weights = _weights(random.Random(seed))
-    (directory / "model.safetensors").write_bytes(_safetensors(weights))
 
 
 def _config(head_dim: int) -> dict[str, object]:
@@ -81,9 +92,9 @@ def _config(head_dim: int) -> dict[str, object]:
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "tie_word_embeddings": False,
-        "bos_token_id": _id(END),
-        "eos_token_id": _id(STOP),
-        "pad_token_id": _id(END),
+        "bos_token_id": token_id(END),
+        "eos_token_id": token_id(STOP),
+        "pad_token_id": token_id(END),
         # Transformers 4 reads the first, 5 the second.
         "torch_dtype": "bfloat16",
         "dtype": "bfloat16",
@@ -104,7 +115,7 @@ def _tokenizer() -> dict[str, object]:
         "padding": None,
         "added_tokens": [
             {
-                "id": _id(token),
+                "id": token_id(token),
                 "content": token,
                 "single_word": False,
                 "lstrip": False,
@@ -139,7 +150,8 @@ def _byte_characters() -> list[str]:
     return [chr(byte if byte in shown else next(stand_ins)) for byte in range(0x100)]
 
 
-def _id(special: str) -> int:
+def token_id(special: str) -> int:
+    """Of END, START or STOP."""
     return 256 + (END, START, STOP).index(special)
 
 
@@ -166,7 +178,7 @@ def _weights(chance: random.Random) -> dict[str, list[list[float]] | list[float]
         [bias, 0.0, *row[2:]]
         for bias, row in zip(_biases(), matrix(VOCABULARY, HIDDEN, spread), strict=True)
     ]
-    output[_id(STOP)] = [output[_id(STOP)][0], -IMPOSSIBLE, *[0.0] * (HIDDEN - 2)]
+    output[token_id(STOP)] = [output[token_id(STOP)][0], -IMPOSSIBLE, *[0.0] * (HIDDEN - 2)]
     ones = [1.0] * HIDDEN
     layer = "model.layers.0."
     return {
@@ -191,7 +203,7 @@ def _biases() -> list[float]:
     shares = [1 / (rank + 3) for rank in range(len(LETTERS))]
     for letter, share in zip(LETTERS, shares, strict=True):
         biases[ord(letter)] = math.log(share)
-    biases[_id(STOP)] = math.log(sum(shares) / MEAN_ANSWER_TOKENS)
+    biases[token_id(STOP)] = math.log(sum(shares) / MEAN_ANSWER_TOKENS)
     return biases
 
 

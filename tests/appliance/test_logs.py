@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,28 @@ def test_whose_stderr_is_the_journal(tmp_path: Path, journal: socket.socket) -> 
     assert fields(journal.recv(4096))["MESSAGE"] == "hm"
     assert (tmp_path / "stderr").read_text().endswith(" warning: hm\n")
     assert len((tmp_path / "stderr").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("modules", "ordinary", "warning"),
+    [
+        (False, "07:08:09 awake", "07:08:09 warning: awake"),
+        (True, "07:08:09.040 drivers.vllm: awake", "07:08:09.040 warning: drivers.vllm: awake"),
+    ],
+)
+def test_for_people(modules: bool, ordinary: str, warning: str) -> None:
+    """What is no ordinary line says so; at debug where it comes from, and exactly when."""
+    formatter = logs.Formatter(modules=modules)
+    at_s = time.mktime((2026, 11, 22, 7, 8, 9, 0, 0, -1)) + 0.0405
+
+    def line(level: int) -> str:
+        about = {"name": "drivers.vllm", "levelno": level, "levelname": logging.getLevelName(level)}
+        record = logging.makeLogRecord(about | {"msg": "%s", "args": ("awake",)})
+        record.created, record.msecs = at_s, 40.5
+        return formatter.format(record)
+
+    assert line(logging.INFO) == ordinary
+    assert line(logging.WARNING) == warning
 
 
 @pytest.mark.parametrize("asked_for", [False, True])

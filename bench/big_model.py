@@ -1,0 +1,156 @@
+"""Writes a model in 7B's shape with random weights, 13 GB of bf16, for measurements on a GPU.
+
+    python -m bench.big_model DIR [--layers 28]
+
+Qwen2.5-7B's layers, a vocabulary of 259 (one token per byte), Python's own library only.
+It says nothing sensible, always the same. Takes a minute, and as much disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from tests.tiny_model import (
+    END,
+    STOP,
+    VOCABULARY,
+    token_id,
+    tokenizer_documents,
+    write_documents,
+)
+
+HIDDEN, INNER, HEADS, KV_HEADS, HEAD = 3584, 18944, 28, 4, 128
+CONTEXT_TOKENS = 32768
+FILES = 4
+BLOCK_BYTES = 64 << 20
+"""Of random bytes. Weights are pieces of it: no two begin at the same place."""
+
+Shape = tuple[int, ...]
+
+
+def tensors(layers: int) -> Iterator[tuple[str, Shape]]:
+    """Names as transformers has them for Qwen2, in the order of the files."""
+    yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
+    for number in range(layers):
+        layer = f"model.layers.{number}"
+        yield f"{layer}.input_layernorm.weight", (HIDDEN,)
+        for name, heads in (("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)):
+            yield f"{layer}.self_attn.{name}_proj.weight", (heads * HEAD, HIDDEN)
+            yield f"{layer}.self_attn.{name}_proj.bias", (heads * HEAD,)
+        yield f"{layer}.self_attn.o_proj.weight", (HIDDEN, HEADS * HEAD)
+        yield f"{layer}.post_attention_layernorm.weight", (HIDDEN,)
+        yield f"{layer}.mlp.gate_proj.weight", (INNER, HIDDEN)
+        yield f"{layer}.mlp.up_proj.weight", (INNER, HIDDEN)
+        yield f"{layer}.mlp.down_proj.weight", (HIDDEN, INNER)
+    yield "model.norm.weight", (HIDDEN,)
+    yield "lm_head.weight", (VOCABULARY, HIDDEN)
+
+
+def config(layers: int) -> dict[str, object]:
+    return {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "vocab_size": VOCABULARY,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INNER,
+        "num_hidden_layers": layers,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "hidden_act": "silu",
+        "max_position_embeddings": CONTEXT_TOKENS,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e6,
+        "tie_word_embeddings": False,
+        "bos_token_id": token_id(END),
+        "eos_token_id": token_id(STOP),
+        # Transformers 4 reads the first, 5 the second.
+        "torch_dtype": "bfloat16",
+        "dtype": "bfloat16",
+    }
+
+
+def count(shape: Shape) -> int:
+    number = 1
+    for size in shape:
+        number *= size
+    return number
+
+
+def random_block(seed: int) -> memoryview:
+    """Of bf16 numbers between 1/64 and 1/32, either sign: about what trained weights measure."""
+    words = BLOCK_BYTES // 2
+    sign_and_fraction = int.from_bytes(b"\x7f\x80" * words, "little")
+    exponent = int.from_bytes(struct.pack("<H", (127 - 6) << 7) * words, "little")
+    noise = int.from_bytes(random.Random(seed).randbytes(BLOCK_BYTES), "little")
+    return memoryview((noise & sign_and_fraction | exponent).to_bytes(BLOCK_BYTES, "little"))
+
+
+def write_tensor(file: BinaryIO, name: str, size: int, block: memoryview, at: int) -> int:
+    """Write `size` bytes of it; return where in the block the next one begins."""
+    if name.endswith("norm.weight"):
+        file.write(b"\x80\x3f" * (size // 2))  # 1.0
+        return at
+    while size:
+        piece = block[at : at + size]
+        file.write(piece)
+        size -= len(piece)
+        at = (at + len(piece)) % BLOCK_BYTES
+    return (at + 4096 + 2) % BLOCK_BYTES
+
+
+def write_model(directory: Path, *, layers: int = 28, seed: int = 0) -> int:
+    """Write the model to `directory`, made if need be; return the bytes of its weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    named = list(tensors(layers))
+    each = -(-len(named) // FILES)
+    parts = [named[first : first + each] for first in range(0, len(named), each)]
+    block, at, total = random_block(seed), 0, 0
+    where: dict[str, str] = {}
+    for number, part in enumerate(parts, 1):
+        file_name = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
+        header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        end = 0
+        for name, shape in part:
+            begin, end = end, end + 2 * count(shape)
+            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+            where[name] = file_name
+        described = json.dumps(header).encode()
+        described += b" " * (-len(described) % 8)
+        with (directory / file_name).open("wb") as file:
+            file.write(struct.pack("<Q", len(described)) + described)
+            for name, shape in part:
+                at = write_tensor(file, name, 2 * count(shape), block, at)
+        total += end
+        print(f"{file_name}: {end / 1e9:.1f} GB", flush=True)
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    documents: dict[str, object] = {
+        "config.json": config(layers),
+        "generation_config.json": {
+            "eos_token_id": token_id(STOP),
+            "pad_token_id": token_id(END),
+        },
+        "model.safetensors.index.json": index,
+    }
+    write_documents(directory, documents | tokenizer_documents(CONTEXT_TOKENS))
+    return total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--layers", type=int, default=28)
+    chosen = parser.parse_args()
+    total = write_model(chosen.directory, layers=chosen.layers)
+    print(f"{chosen.directory}: {total / 1e9:.2f} GB of weights")
+
+
+if __name__ == "__main__":
+    main()
