@@ -19,9 +19,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from drivers.vllm_architecture import NVML, architecture_told
+
 UNIFIED_MEMORY = ("/dev/nvidia-uvm", "/dev/nvmap", "/dev/dxg")
 """One of them is there if any process has begun to use CUDA; the last is Windows' way."""
-CUDA, NVML = "libcuda.so.1", "libnvidia-ml.so.1"
+CUDA = "libcuda.so.1"
 NOT_INITIALIZED = 3
 """What each call of CUDA's driver interface returns before cuInit (cuda.h)."""
 
@@ -44,6 +46,7 @@ USEFUL = (
     "vllm.entrypoints.serve.instrumentator.metrics",
     "vllm.entrypoints.serve.instrumentator.offline_docs",
 )
+FLASHINFER = "vllm.v1.attention.backends.flashinfer"
 USEFUL_ON = {
     "cpu": (
         "vllm.v1.executor.multiproc_executor",
@@ -57,7 +60,18 @@ USEFUL_ON = {
         "vllm.v1.executor.uniproc_executor",
         "vllm.v1.worker.gpu_worker",
         "vllm.v1.worker.gpu_model_runner",
+        # What a worker imports only as it needs it; of attention all that it may choose from.
+        "vllm.v1.worker.gpu.model_runner",
         "vllm.v1.attention.backends.flash_attn",
+        "vllm.v1.attention.backends.triton_attn",
+        "vllm.v1.attention.backends.flex_attention",
+        FLASHINFER,
+        "vllm.device_allocator.cumem",
+        "vllm.device_allocator.sleep_mode_backend",
+        "vllm.distributed.elastic_ep.elastic_execute",
+        "vllm.model_executor.layers.quantization.online.base",
+        "vllm.model_executor.warmup.kernel_warmup",
+        "vllm.utils.jit_monitor",
     ),
 }
 UNSERVED = {"dev", "pooling", "speech_to_text"}
@@ -116,6 +130,8 @@ def import_all(device: str, model: Path, without: Sequence[str]) -> None:
                 continue
             if name == PARSER:
                 build_parser()
+            elif name == FLASHINFER:
+                import_flashinfer()
             else:
                 can_import(name)
             if watch.spoilt():
@@ -202,6 +218,13 @@ def routers() -> list[str]:
             if not UNSERVED & set(within):
                 found.append(".".join(within))
     return found
+
+
+def import_flashinfer() -> None:
+    """A third of a second of each start (H200), if it can be had without the GPU."""
+    with architecture_told() as told:
+        if told:
+            can_import(FLASHINFER)
 
 
 def modules_of(model: Path) -> list[str]:

@@ -29,7 +29,7 @@ THERE = [
     Path(vllm_host.__file__),
     *(
         Path(vllm_host.__file__).with_name(f"{name}.py")
-        for name in ("vllm_imports", "guard", "cgroup", "procfs")
+        for name in ("vllm_imports", "vllm_architecture", "guard", "cgroup", "procfs")
     ),
     Path(checkpoint.__file__),
     *Path(engine_side.__file__).parent.rglob("*.py"),

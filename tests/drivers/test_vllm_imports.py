@@ -66,6 +66,55 @@ print(ctypes.c_int.in_dll(nvml, "users").value)
     assert said(program, cuda) == "0"
 
 
+@pytest.mark.parametrize(
+    ("gpus", "told"),
+    [("9.0", "9.0"), ("9.0 9.0", "9.0"), ("9.0 8.9", ""), ("9.0 ?", ""), ("", "")],
+)
+def test_flashinfer_is_told_what_the_gpu_is(
+    cuda: FakeCuda, tmp_path: Path, gpus: str, told: str
+) -> None:
+    """While it is imported, and not afterwards. Who could not be told is not imported."""
+    package = tmp_path / "vllm/v1/attention/backends"
+    package.mkdir(parents=True)
+    (package / "flashinfer.py").write_text(
+        "import os\nprint(os.environ['FLASHINFER_CUDA_ARCH_LIST'])"
+    )
+    program = f"""
+import os, sys
+sys.path.append({str(tmp_path)!r})
+os.environ["FAKE_NVML_CAPABILITIES"] = {gpus!r}
+from drivers.vllm_imports import import_flashinfer
+import_flashinfer()
+assert "FLASHINFER_CUDA_ARCH_LIST" not in os.environ
+"""
+    assert said(program, cuda) == told
+
+
+def test_what_an_operator_tells_flashinfer_stays(cuda: FakeCuda) -> None:
+    program = """
+import os
+os.environ["FLASHINFER_CUDA_ARCH_LIST"] = "12.0f"
+from drivers.vllm_architecture import architecture_told
+with architecture_told() as told:
+    print(told, os.environ["FLASHINFER_CUDA_ARCH_LIST"])
+print(os.environ["FLASHINFER_CUDA_ARCH_LIST"])
+"""
+    assert said(program, cuda).split() == ["True", "12.0f", "12.0f"]
+
+
+def test_without_nvml_nobody_can_tell() -> None:
+    program = "from drivers.vllm_architecture import architecture\nprint(repr(architecture()))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.strip() == "''"
+
+
 def test_a_servers_paths_are_imported_with_it(tmp_path: Path) -> None:
     """Whatever they are called in this version; but not those that no server of ours has."""
     package = tmp_path / "vllm"
