@@ -119,7 +119,7 @@ class Engine(Section, frozen=True):
     startup_plan       true: vLLM measures once how much memory is left, and begins faster after
                        that; without effect before vLLM 0.26
     args               further arguments for vLLM
-    env                further environment variables for vLLM
+    env                further environment variables for vLLM; they go before ours
     start_timeout_s    longest start; the first one on a GPU compiles for minutes
     stop_timeout_s     longest orderly stop before it is killed
     stall_timeout_s    an engine that sends nothing for this long while it should is replaced
