@@ -126,6 +126,15 @@ def test_what_is_large_leaves_no_gaps(env: dict[str, str], least: int, most: int
     assert least <= free <= most
 
 
+def test_no_memory_to_be_had_is_no_crash() -> None:
+    assert run(
+        "import resource\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 20),) * 2)\n"
+        "print(heap.tidy())"
+    ) == [0]
+
+
 def test_what_is_in_use_is_counted() -> None:
     """What has been freed is not, though the process still has it."""
     kept, freed = run(

@@ -71,12 +71,12 @@ def in_use() -> int | None:
 
 
 def lay_in(libc: Any, size: int) -> None:
-    """Have so much free, on pages that are there."""
-    pieces = [ctypes.c_void_p(libc.malloc(PIECE_BYTES)) for _ in range(size // PIECE_BYTES)]
-    for piece in pieces:
+    """Have so much free, on pages that are there; or as much of it as the system gives."""
+    pieces = [libc.malloc(PIECE_BYTES) for _ in range(size // PIECE_BYTES)]
+    for piece in filter(None, pieces):
         ctypes.memset(piece, 1, PIECE_BYTES)
     for piece in pieces:
-        libc.free(piece)
+        libc.free(ctypes.c_void_p(piece))
 
 
 class MallInfo2(ctypes.Structure):
