@@ -138,3 +138,40 @@ def test_a_servers_paths_are_imported_with_it(tmp_path: Path) -> None:
         "vllm.entrypoints.generate.api_router",
         "vllm.entrypoints.openai.models.api_router",
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "times"),
+    [("global times; times += 1", 1), ("raise RuntimeError", 0), (None, 0)],
+    ids=["it does", "it fails", "a version without"],
+)
+def test_a_workers_kernels_are_overridden_once(
+    tmp_path: Path, body: str | None, times: int
+) -> None:
+    """By the host. A worker asks in vain, unless the host could not."""
+    hook = f"    @classmethod\n    def register_triton_kernel_overrides(cls): {body}\n"
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm/__init__.py").touch()
+    (tmp_path / "vllm/platforms.py").write_text(
+        f"times = 0\nclass Cpu:\n    name = 'cpu'\n{hook if body else ''}current_platform = Cpu()\n"
+    )
+    program = """
+from vllm import platforms
+from drivers.vllm_imports import override_kernels
+override_kernels()
+failed = False
+try:
+    platforms.current_platform.register_triton_kernel_overrides()
+except Exception:
+    failed = True
+print(platforms.times, failed)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == [str(times), str(times == 0)]
