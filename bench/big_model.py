@@ -9,10 +9,10 @@ It says nothing sensible, always the same. Takes a minute, and as much disk.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import struct
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +20,7 @@ from tests.tiny_model import (
     END,
     STOP,
     VOCABULARY,
+    safetensors_header,
     token_id,
     tokenizer_documents,
     write_documents,
@@ -29,7 +30,7 @@ HIDDEN, INNER, HEADS, KV_HEADS, HEAD = 3584, 18944, 28, 4, 128
 CONTEXT_TOKENS = 32768
 FILES = 4
 BLOCK_BYTES = 64 << 20
-"""Of random bytes. Weights are pieces of it: no two begin at the same place."""
+"""Of random bytes, over and over: no layer begins in it where the one before did."""
 
 Shape = tuple[int, ...]
 
@@ -75,13 +76,6 @@ def config(layers: int) -> dict[str, object]:
     }
 
 
-def count(shape: Shape) -> int:
-    number = 1
-    for size in shape:
-        number *= size
-    return number
-
-
 def random_block(seed: int) -> memoryview:
     """Of bf16 numbers between 1/64 and 1/32, either sign: about what trained weights measure."""
     words = BLOCK_BYTES // 2
@@ -101,7 +95,7 @@ def write_tensor(file: BinaryIO, name: str, size: int, block: memoryview, at: in
         file.write(piece)
         size -= len(piece)
         at = (at + len(piece)) % BLOCK_BYTES
-    return (at + 4096 + 2) % BLOCK_BYTES
+    return at
 
 
 def write_model(directory: Path, *, layers: int = 28, seed: int = 0) -> int:
@@ -117,24 +111,18 @@ def write_model(directory: Path, *, layers: int = 28, seed: int = 0) -> int:
         header: dict[str, object] = {"__metadata__": {"format": "pt"}}
         end = 0
         for name, shape in part:
-            begin, end = end, end + 2 * count(shape)
+            begin, end = end, end + 2 * prod(shape)
             header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
             where[name] = file_name
-        described = json.dumps(header).encode()
-        described += b" " * (-len(described) % 8)
         with (directory / file_name).open("wb") as file:
-            file.write(struct.pack("<Q", len(described)) + described)
+            file.write(safetensors_header(header))
             for name, shape in part:
-                at = write_tensor(file, name, 2 * count(shape), block, at)
+                at = write_tensor(file, name, 2 * prod(shape), block, at)
         total += end
         print(f"{file_name}: {end / 1e9:.1f} GB", flush=True)
     index = {"metadata": {"total_size": total}, "weight_map": where}
     documents: dict[str, object] = {
         "config.json": config(layers),
-        "generation_config.json": {
-            "eos_token_id": token_id(STOP),
-            "pad_token_id": token_id(END),
-        },
         "model.safetensors.index.json": index,
     }
     write_documents(directory, documents | tokenizer_documents(CONTEXT_TOKENS))

@@ -3,15 +3,15 @@
     python -m bench.sampled --model DIR --engine-python PATH --depth stopped --turns 3 …
 
 Prints a line of JSON for each turn's time, and one for each of the engine's processes: seconds
-below each function, those that are most of their caller left out, and below each place that
-imports. Looking costs some of the time: for how long something takes, ask bench.ladder.
+below each function, but for those that only call another, and below each place that imports.
+Looking costs some of the time: for how long something takes, ask bench.ladder.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,7 @@ LEAST_S = 0.02
 AT_MOST_S = 1.0
 """One look may stand for: longer ago it was switched off."""
 SAME = 0.98
-"""Of its callee's time: so much, and the caller says nothing of its own."""
+"""So much of a function's time in one that it calls, and it only calls that."""
 
 
 def looks(lines: str) -> Iterator[tuple[float, list[str]]]:
@@ -41,28 +41,28 @@ def looks(lines: str) -> Iterator[tuple[float, list[str]]]:
 
 def summed(lines: str) -> dict[str, Any]:
     """Of one process."""
-    inside: Counter[str] = Counter()
-    callers: dict[str, Counter[str]] = {}
-    importing: Counter[str] = Counter()
+    inside: dict[str, float] = defaultdict(float)
+    calls: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    importing: dict[str, float] = defaultdict(float)
     whole_s = 0.0
     for took_s, frames in looks(lines):
         whole_s += took_s
         for frame in set(frames):
-            inside[frame] += took_s  # type: ignore[assignment]  # seconds are counted, too
+            inside[frame] += took_s
         for callee, caller in set(pairwise(frames)):
-            callers.setdefault(caller, Counter())[callee] += took_s  # type: ignore[assignment]
+            calls[caller][callee] += took_s
         outermost = max((n for n, f in enumerate(frames) if IMPORTS in f), default=None)
         if outermost is not None and outermost + 1 < len(frames):
-            importing[frames[outermost + 1]] += took_s  # type: ignore[assignment]
+            importing[frames[outermost + 1]] += took_s
     own = {
         frame: seconds
         for frame, seconds in inside.items()
-        if max(callers.get(frame, Counter({"": 0})).values()) < SAME * seconds
+        if max(calls[frame].values(), default=0.0) < SAME * seconds
     }
     return {"s": round(whole_s, 2), "below": most(own), "importing": most(importing)}
 
 
-def most(seconds: dict[str, Any]) -> dict[str, float]:
+def most(seconds: dict[str, float]) -> dict[str, float]:
     ordered = sorted(seconds.items(), key=lambda item: -item[1])
     return {name: round(s, 3) for name, s in ordered if s >= LEAST_S}
 

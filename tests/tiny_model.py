@@ -48,7 +48,6 @@ def write_model(directory: Path, *, seed: int = 0, head_dim: int = 32) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     documents = {
         "config.json": _config(head_dim),
-        "generation_config.json": {"eos_token_id": token_id(STOP), "pad_token_id": token_id(END)},
     }
     write_documents(directory, documents | tokenizer_documents(CONTEXT_TOKENS))
     weights = _weights(random.Random(seed))
@@ -64,6 +63,7 @@ def write_documents(directory: Path, documents: Mapping[str, object]) -> None:
 def tokenizer_documents(context_tokens: int) -> dict[str, object]:
     """The files of a tokenizer with one token per byte and a chat template, by name."""
     return {
+        "generation_config.json": {"eos_token_id": token_id(STOP), "pad_token_id": token_id(END)},
         "tokenizer.json": _tokenizer(),
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -208,10 +208,7 @@ def _biases() -> list[float]:
 
 
 def _safetensors(tensors: dict[str, list[list[float]] | list[float]]) -> bytes:
-    """The file format: length of the header, header in JSON, the tensors' bytes.
-
-    Source: the safetensors project's README, "Format".
-    """
+    """The whole file."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     body = bytearray()
     for name, tensor in tensors.items():
@@ -221,9 +218,17 @@ def _safetensors(tensors: dict[str, list[list[float]] | list[float]]) -> bytes:
         offsets = [len(body), len(body) + len(data)]
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": offsets}
         body += data
+    return safetensors_header(header) + bytes(body)
+
+
+def safetensors_header(header: Mapping[str, object]) -> bytes:
+    """How a file begins: length of the header, header in JSON. The tensors' bytes follow.
+
+    Source: the safetensors project's README, "Format".
+    """
     described = json.dumps(header).encode()
     described += b" " * (-len(described) % 8)  # tensors begin at a multiple of eight bytes
-    return struct.pack("<Q", len(described)) + described + bytes(body)
+    return struct.pack("<Q", len(described)) + described
 
 
 def _bfloat16(values: Sequence[float]) -> bytes:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
+from math import prod
 from pathlib import Path
 
-from bench.big_model import HIDDEN, count, random_block, tensors, write_model
+from bench.big_model import HIDDEN, random_block, tensors, write_model
 from tests.tiny_model import VOCABULARY
 
 
 def test_it_is_of_7bs_size() -> None:
-    assert sum(2 * count(shape) for _, shape in tensors(28)) == 13_054_956_544
+    assert sum(2 * prod(shape) for _, shape in tensors(28)) == 13_054_956_544
 
 
 def test_the_files_hold_what_the_index_says(tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_the_files_hold_what_the_index_says(tmp_path: Path) -> None:
         for name, told in header.items():
             begin, end = told["data_offsets"]
 
-            assert end - begin == 2 * count(told["shape"])
+            assert end - begin == 2 * prod(told["shape"])
 
             found[name] = file.name
         assert len(raw) == 8 + length + max(t["data_offsets"][1] for t in header.values())

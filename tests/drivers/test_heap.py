@@ -144,9 +144,7 @@ def test_what_is_in_use_is_counted() -> None:
         MALLOC_MMAP_THRESHOLD_=str(64 << 20),
     )
     assert 20 * 64 <= kept <= 20 * 64 + 8
-    assert (
-        64 <= freed <= 64 + 64
-    )  # used_and_freed keeps a piece, and a list of pointers is Python's
+    assert 64 <= freed <= 2 * 64  # it keeps a piece; its list of pointers is Python's
 
 
 def test_an_old_c_library_cannot_tell() -> None:

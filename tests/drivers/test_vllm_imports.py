@@ -22,11 +22,12 @@ def cuda(tmp_path: Path) -> FakeCuda:
     return FakeCuda(tmp_path / "cuda")
 
 
-def said(program: str, cuda: FakeCuda) -> str:
-    """What a Python prints that has those libraries on its path."""
+def said(program: str, cuda: FakeCuda | None = None, path: Path | None = None) -> str:
+    """What a Python prints that has those libraries, and what is in `path`."""
+    ours = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=cuda.env | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=(cuda.env if cuda else {}) | {"PYTHONPATH": f"{path}:{ours}" if path else ours},
         capture_output=True,
         text=True,
         check=True,
@@ -80,14 +81,13 @@ def test_flashinfer_is_told_what_the_gpu_is(
         "import os\nprint(os.environ['FLASHINFER_CUDA_ARCH_LIST'])"
     )
     program = f"""
-import os, sys
-sys.path.append({str(tmp_path)!r})
+import os
 os.environ["FAKE_NVML_CAPABILITIES"] = {gpus!r}
 from drivers.vllm_imports import import_flashinfer
 import_flashinfer()
 assert "FLASHINFER_CUDA_ARCH_LIST" not in os.environ
 """
-    assert said(program, cuda) == told
+    assert said(program, cuda, tmp_path) == told
 
 
 def test_what_an_operator_tells_flashinfer_stays(cuda: FakeCuda) -> None:
@@ -104,15 +104,7 @@ print(os.environ["FLASHINFER_CUDA_ARCH_LIST"])
 
 def test_without_nvml_nobody_can_tell() -> None:
     program = "from drivers.vllm_architecture import architecture\nprint(repr(architecture()))"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert done.stdout.strip() == "''"
+    assert said(program) == "''"
 
 
 def test_a_servers_paths_are_imported_with_it(tmp_path: Path) -> None:
@@ -126,15 +118,7 @@ def test_a_servers_paths_are_imported_with_it(tmp_path: Path) -> None:
         (package / "entrypoints" / name / "api_router.py").touch()
     (package / "entrypoints/openai/serving.py").touch()
     program = "import vllm\nfrom drivers.vllm_imports import routers\nprint(*routers())"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert done.stdout.split() == [
+    assert said(program, path=tmp_path).split() == [
         "vllm.entrypoints.generate.api_router",
         "vllm.entrypoints.openai.models.api_router",
     ]
@@ -166,12 +150,4 @@ except Exception:
     failed = True
 print(platforms.times, failed)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert done.stdout.split() == [str(times), str(times == 0)]
+    assert said(program, path=tmp_path) == f"{times} {times == 0}"
