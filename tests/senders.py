@@ -14,6 +14,8 @@ from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from appliance import cancellation
+
 
 class Sender:
     """Hears `wattnap/#` and `x/#`, with QoS 1. `heard` is in order of arrival."""
@@ -39,6 +41,7 @@ class Sender:
             for name, value in more.items():
                 setattr(properties, name, value)
         await self._client.publish(topic, payload, qos, retain, properties)
+        cancellation.heed()
 
     async def hears(
         self, wanted: str | Callable[[aiomqtt.Message], bool], *, within_s: float = 10

@@ -13,6 +13,7 @@ import aiomqtt
 import msgspec
 from msgspec import Struct
 
+from appliance import cancellation
 from appliance.demo.mosquitto import Broker
 from appliance.errors import CommandError
 
@@ -44,6 +45,7 @@ class Wire:
         body = {"prompt": prompt, "max_tokens": max_tokens, "stream": True}
         topic = f"{self._base}/request/main/{id}"
         await self._client.publish(topic, msgspec.json.encode(body), qos=1)
+        cancellation.heed()
         return topic
 
     async def heard(self) -> Heard:
@@ -85,6 +87,7 @@ async def connected(broker: Broker, base: str) -> AsyncIterator[Wire]:
         async with client:
             for heard in ("availability", "state", "status/+", "response/#", "errors"):
                 await client.subscribe(f"{base}/{heard}", qos=1)
+                cancellation.heed()
             yield Wire(client, base)
     except aiomqtt.MqttError as error:
         raise WireLost(f"the demo's broker: {error}") from error

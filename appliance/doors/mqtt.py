@@ -16,6 +16,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from appliance import cancellation
 from appliance.clock import Clock
 from appliance.config import Mqtt
 from appliance.desk import Desk
@@ -120,10 +121,7 @@ class MqttDoor:
                             raise
         except* ConnectionEnded as group:
             ended = _first(group)
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # We were stopped in the moment in which it ended, and only heard of that.
-            raise asyncio.CancelledError
+        cancellation.heed()  # of the two that came at once, only the end was heard
         now_s = self._clock.now()
         return self._outage.failed(
             self._explain(ended),

@@ -7,10 +7,10 @@ would be taken for one of now. It publishes nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from appliance import cancellation
 from appliance.clock import Clock
 from appliance.config import Mqtt
 from appliance.doors.mqtt_client import Connection, ConnectionEnded, connected
@@ -77,10 +77,7 @@ class Feed:
                     await connection.raise_when_ended()
             except ConnectionEnded as error:
                 ended = error
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # We were stopped in the moment in which it ended, and only heard of that.
-                raise asyncio.CancelledError
+            cancellation.heed()  # of the two that came at once, only the end was heard
             now_s = self._clock.now()
             lasted_s = 0.0 if up_s is None else now_s - up_s
             pause_s = self._outage.failed(str(ended), now_s, lasted_s=lasted_s)
