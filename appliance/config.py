@@ -124,7 +124,8 @@ class Engine(Section, frozen=True):
     stop_timeout_s     longest orderly stop before it is killed
     stall_timeout_s    an engine that sends nothing for this long while it should is replaced
     sleep_level        how it sleeps: 1 keeps the weights in RAM, 2 drops them and fetches them from
-                       a copy in cache_dir, 0 never; 1 is of no use where CPU and GPU share memory
+                       a copy in cache_dir, 0 never; 1 is of no use where CPU and GPU share memory,
+                       and in each life the first such sleep takes long (10 s for 13 GB)
     warm_host          "on": keep a process that has imported vLLM and starts the next engine within
                        seconds; it holds 0.5 to 1 GB of RAM; "off": none; "auto": on, but off where
                        CPU and GPU share less than 16 GB

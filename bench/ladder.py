@@ -276,7 +276,7 @@ class Ladder:
 def daemon_killed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """SIGKILL of the daemon in each depth: all of it goes, and the memory comes back."""
     told: dict[str, Any] = {}
-    for depth in ("awake", "parked", "stopped"):
+    for depth in ("awake", "light", "parked", "stopped"):
         gpu = Gpu()
         with daemon(folder / f"killed-{depth}", options) as made:
             ladder = Ladder(made, options)

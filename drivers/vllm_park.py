@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 
+from drivers.checkpoint import LIMIT_S, PATIENCE_S
 from drivers.checkpointer import Checkpointer, why_not
 from drivers.errors import Died, DriverError, Refused, Unresponsive
 from drivers.process import Child
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 VACATE_S = 5.0
 """Until the GPU shows that they have left; NVML's list may lag behind."""
+TIMEOUT_S = LIMIT_S + PATIENCE_S + VACATE_S + 20.0
+"""For all of it, whoever hangs: the driver's own limit, and looks at the GPU and at the guard."""
 
 
 def why_not_park(device: str, sleep_level: int, checkpointer: Checkpointer | None) -> str:
@@ -48,6 +51,14 @@ class Park:
         """
         if self._pidfds:
             return
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                self._pidfds = await self._take_off(child)
+        except TimeoutError as error:
+            raise Unresponsive(self._name, f"not parked within {TIMEOUT_S:.0f} s") from error
+
+    async def _take_off(self, child: Child) -> dict[int, int]:
+        """Return pidfds, by pid, of what was taken off."""
         before = await self._look()
         pidfds = await self._find(child, before)
         try:
@@ -59,7 +70,7 @@ class Park:
         except BaseException:
             close(pidfds)
             raise
-        self._pidfds = pidfds
+        return pidfds
 
     async def unpark(self) -> None:
         """Put back what is parked; else nothing. Raises as Engine.wake."""

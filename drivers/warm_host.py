@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Protocol
 
 from drivers import vllm_host
-from drivers.errors import Died, OutOfMemory, Unresponsive
+from drivers.errors import (
+    Died,
+    NotPermitted,
+    NotPresent,
+    NotSupported,
+    OutOfMemory,
+    Unresponsive,
+)
 from drivers.host_process import ForkedGuard, HostProcess, NoHost
 from drivers.process import Child
 from drivers.protocols import EngineFacts
@@ -76,8 +83,8 @@ class WarmHost:
     ) -> EngineFacts:
         """Have `launch` start a server and wait for it: a forked one, or else a plain one.
 
-        A forked one that fails is followed by a plain one at the next start: only so
-        does it show whose fault it was.
+        A forked one that fails is followed by a plain one: only so does it show whose fault
+        it was. At the next start; at once where it said what a person would have to mend.
         """
         doubt, self._doubt = self._doubt, ""
         if not doubt:
@@ -88,6 +95,10 @@ class WarmHost:
                 self._note(str(none))
             except OutOfMemory:
                 raise
+            except (NotPresent, NotPermitted, NotSupported) as error:
+                # A fork that lacks something of its parent's may well find no GPU.
+                log.warning("%s: %s; a plain start has to say the same", self.name, error)
+                doubt = str(error)
             except (Died, Unresponsive) as error:
                 self._doubt = str(error)
                 raise

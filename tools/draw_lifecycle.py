@@ -41,6 +41,8 @@ def events() -> list[lc.Event]:
     for kind in get_args(lc.Event):
         if kind in {lc.StepDue, lc.RestAsked}:
             made += [kind(Depth.AWAKE), kind(Depth.OFF)]
+        elif kind is lc.Stayed:
+            made.append(kind(Depth.LIGHT))
         elif kind is lc.RetryDue:
             made += [kind(wanted=False), kind(wanted=True)]
         else:

@@ -46,6 +46,7 @@ class Canary:
 
     def __init__(self, engine: Engine, alias: str, store: Store, clock: Clock) -> None:
         self._engine, self._store, self._clock = engine, store, clock
+        self._said: dict[str, str] = {}  # by the latest identity: no failed write forgets it
         self._body = msgspec.json.encode(
             {
                 "model": alias,
@@ -68,8 +69,9 @@ class Canary:
         said = await self._ask()
         if said is None:
             return
-        known = await self._known(identity)
+        known = self._said[identity] if identity in self._said else await self._known(identity)
         if said == known:
+            self._said = {identity: said}
             return
         if known is not None:
             if warm:
@@ -77,11 +79,12 @@ class Canary:
             if (again := await self._ask()) != said:
                 raise BadReading(self._engine.name, f"says {said!r}, then {again!r}")
             log.warning("after a fresh start it says %r, and used to say %r", said, known)
+        self._said = {identity: said}
         at = iso(self._clock.utc())
         try:
             await self._store.write(partial(_remember, identity=identity, said=said, at=at))
         except StorageFailed as error:
-            log.warning("the next wake has nothing to compare with: %s", error)
+            log.warning("another daemon will have nothing to compare a wake with: %s", error)
 
     async def _known(self, identity: str) -> str | None:
         """What it said before. A disk that fails is no reason not to serve."""

@@ -108,6 +108,13 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Stayed:
+    """One edge down was refused: it still rests in `depth`."""
+
+    depth: Depth
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """The engine can serve; or it still can, having turned round on its way down."""
 
@@ -138,6 +145,7 @@ Event = (
     | PlanChanged
     | ClockSet
     | Settled
+    | Stayed
     | Woke
     | Broke
     | RetryDue
@@ -156,7 +164,8 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Take the edge from `here` down to `depth`. Owes Settled or Broke; from AWAKE, or Woke."""
+    """Take the edge from `here` down to `depth`. Owes Settled or Broke; from AWAKE, or Woke;
+    to PARKED, or Stayed."""
 
     here: Depth
     depth: Depth
@@ -244,6 +253,12 @@ def step(m: Machine, event: Event, load: Load) -> Move:
             if is_wanted(m, load):
                 return wake(m)
             return rest(m, m.goal) if m.goal > m.depth else (replace(m, state=State.ASLEEP), ())
+        case State.SETTLING, Stayed(depth=here):
+            if is_wanted(m, load):
+                return wake(replace(m, depth=here))
+            if m.goal > m.depth:  # past the edge that was refused
+                return rest(replace(m, depth=here), m.goal)
+            return Machine(State.ASLEEP, here, here), ()
         case State.FAILED, RetryDue(wanted=wanted):
             if load.waiting or wanted or m.goal is Depth.AWAKE:
                 return wake(m)

@@ -15,26 +15,22 @@ from appliance.clock import Clock, iso
 from appliance.energy.books import Books
 from appliance.energy.timeline import Stretch
 from appliance.machine.canary import Canary
+from appliance.machine.doubts import SLEEPING, Doubts
 from appliance.machine.faults import no_matter, unforeseen
 from appliance.power.ladder import Rungs
 from appliance.storage.journal import Journal
 from appliance.storage.ledger import Transition, add, word
 from appliance.storage.sql import Database
-from drivers.errors import BadReading, DriverError
+from drivers.errors import DriverError, NotSupported, Refused
 from drivers.protocols import Engine, EngineFacts
 from policies.ladder import Depth
 
 log = logging.getLogger(__name__)
 
 
-HOUR_S = 3600.0
-SLEEPING = (Depth.LIGHT, Depth.PARKED)
-"""Here the engine's process lives, and must come back as the one it was."""
 CALIBRATION = "calibrate"
 UNPRICED = 20
 """Moves whose joules are waited for: a conversation may keep them from being known."""
-MAX_RECYCLES = 2
-"""Times an hour that an engine may come back from sleep as another."""
 
 
 class Passed(NamedTuple):
@@ -78,7 +74,7 @@ class Moves:
         self._unpriced: deque[tuple[Stretch, Passed]] = deque(maxlen=UNPRICED)
         self.rungs = rungs
         self._canary = canary
-        self._recycled_s: deque[float] = deque(maxlen=MAX_RECYCLES)
+        self._doubts = Doubts(rungs, clock)
         self._engine, self._alias = engine, alias
         self._journal, self._clock, self._books = journal, clock, books
 
@@ -89,8 +85,7 @@ class Moves:
         try:
             await self._wake(depth)
         except DriverError as error:
-            if isinstance(error, BadReading):
-                self._note_recycling(depth)
+            self._doubts.failed(depth, error)
             self._arrived(move, began_s, began_at, depth, Depth.AWAKE, cause, error)
             log.warning("the engine did not wake: %s", error)
             self.failure = str(error)
@@ -98,6 +93,7 @@ class Moves:
         seconds = self._arrived(move, began_s, began_at, depth, Depth.AWAKE, cause)
         log.info("awake after %.1f s", seconds, extra={"depth": word(Depth.AWAKE)})
         self.failure = None
+        self._doubts.worked(depth)
         self._learn(move, Passed(depth, Depth.AWAKE, began_s, seconds), cause)
 
     async def _wake(self, depth: Depth) -> None:
@@ -128,18 +124,6 @@ class Moves:
             log.warning("smaller than configured, which did not fit: %s", ", ".join(smaller))
         self.smaller = smaller
 
-    def _note_recycling(self, depth: Depth) -> None:
-        """It came back from `depth` as another. Too often within an hour: no more of that."""
-        if depth not in SLEEPING:
-            return
-        now_s = self._clock.now()
-        self._recycled_s.append(now_s)
-        if len(self._recycled_s) == MAX_RECYCLES and self._recycled_s[0] > now_s - HOUR_S:
-            why = f"it came back wrong {MAX_RECYCLES} times within an hour"
-            for withdrawn in SLEEPING:
-                self.rungs.withdraw(withdrawn, why)
-            log.error("the engine will not be put to sleep any more: %s", why)
-
     async def prepare(self, turn_round: Callable[[], bool]) -> bool:
         """What sleeping needs beforehand, in pieces; False: it shall turn round, and did.
 
@@ -157,14 +141,24 @@ class Moves:
             raise
         return True
 
-    async def descend(self, here: Depth, depth: Depth, cause: str) -> None:
-        """Take one edge. Raises DriverError: then it must be thrown away."""
+    async def descend(self, here: Depth, depth: Depth, cause: str) -> bool:
+        """Take one edge. False: that was refused, and it rests as well as before, in `here`.
+
+        Raises DriverError: then it must be thrown away.
+        """
         began_s, began_at = self._clock.now(), iso(self._clock.utc())
         move = self._books.turn("entering", depth)
         try:
             await self._go_down(depth)
         except DriverError as error:
-            self._arrived(move, began_s, began_at, here, depth, cause, error)
+            # Only of parking it is promised that an engine which is refused it sleeps on.
+            stays = depth is Depth.PARKED and isinstance(error, (Refused, NotSupported))
+            self._doubts.failed(depth, error)
+            left_at = here if stays else Depth.OFF
+            self._arrived(move, began_s, began_at, here, depth, cause, error, left_at=left_at)
+            if stays:
+                log.warning("the engine stays %s: %s", word(here), error)
+                return False
             log.warning("the engine did not come to rest: %s", error)
             self.failure = str(error)
             raise
@@ -172,6 +166,7 @@ class Moves:
         self._learn(move, Passed(here, depth, began_s, seconds), cause)
         name = word(depth)
         log.info("at rest, %s, after %.1f s", name, seconds, extra={"depth": name})
+        return True
 
     async def _go_down(self, depth: Depth) -> None:
         with unforeseen(self._alias):
@@ -229,10 +224,14 @@ class Moves:
         to: Depth,
         cause: str,
         error: DriverError | None = None,
+        left_at: Depth = Depth.OFF,
     ) -> float:
-        """Record a move that has ended. Its seconds; its joules are not known yet."""
+        """Record a move that has ended. Its seconds; its joules are not known yet.
+
+        left_at  where the engine is if it failed
+        """
         seconds = self._clock.now() - began_s
-        self._books.turn("idle", Depth.OFF if error else to)
+        self._books.turn("idle", left_at if error else to)
         if error is None:
             self.arrivals[to] += 1
         row = Transition(

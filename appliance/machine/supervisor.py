@@ -20,10 +20,11 @@ from appliance.machine import serving
 from appliance.machine.attempt import Attempts
 from appliance.machine.deadlines import Deadlines
 from appliance.machine.decisions import Because, Decisions
+from appliance.machine.doubts import SLEEPING
 from appliance.machine.events import Events, Owed
 from appliance.machine.gathering import Gathering
 from appliance.machine.idleness import Idleness
-from appliance.machine.moves import SLEEPING, Moves
+from appliance.machine.moves import Moves
 from appliance.machine.retries import Retries
 from appliance.machine.roster import Entry, Roster
 from appliance.machine.timetable import Following
@@ -342,10 +343,10 @@ class Supervisor:
                 lambda: lc.is_wanted(self.machine, self._roster.load)
             ):
                 return lc.Woke()
-            await self.moves.descend(here, depth, cause)
+            arrived = await self.moves.descend(here, depth, cause)
         except DriverError:
             return lc.Broke()
-        return lc.Settled()
+        return lc.Settled() if arrived else lc.Stayed(here)
 
     async def _watch_engine(self) -> lc.Event:
         try:

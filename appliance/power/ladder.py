@@ -75,8 +75,11 @@ class Rungs:
         return next(filter(None, missing), self._withdrawn.get(depth, ""))
 
     def withdraw(self, depth: Depth, why: str) -> None:
-        """Offer it no more, for as long as this daemon runs."""
+        """Offer it no more, until it is restored."""
         self._withdrawn[depth] = why
+
+    def restore(self, depth: Depth) -> None:
+        self._withdrawn.pop(depth, None)
 
     def expected_wake_s(self, depth: Depth) -> float:
         """Seconds from the order to wake until it can serve, as far as is known."""

@@ -7,9 +7,11 @@ import contextlib
 import os
 import shutil
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from drivers.checkpointer import Direct
@@ -17,6 +19,7 @@ from drivers.errors import Died, NotPresent, Refused, Unresponsive
 from drivers.process import Child
 from drivers.tenants import Look
 from drivers.vllm_park import VACATE_S, Park, why_not_park
+from tests.drivers.parts import has_ended
 from tests.fakes.cuda import FakeCuda, FakeTenants
 
 # A leader with a child that has the title of vLLM's core, and one that has not.
@@ -151,6 +154,36 @@ async def test_a_dead_engine(cuda: FakeCuda, place: Path) -> None:
         await child.kill()
         with pytest.raises(Died):
             await Park("engine", Direct(env=cuda.env), Blind()).park(child)
+
+
+@pytest.mark.parametrize("hangs", ["the GPU", "the guard"])
+async def test_whoever_hangs(
+    cuda: FakeCuda, place: Path, hangs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is Unresponsive, and can be killed; no descriptor is left."""
+    monkeypatch.setattr("drivers.vllm_park.TIMEOUT_S", 0.5)
+    monkeypatch.setattr("drivers.process.KILL_PATIENCE_S", 0.5)
+    over = threading.Event()
+
+    class Stuck(Blind):
+        def look(self) -> Look:
+            if hangs == "the GPU":
+                over.wait(10)
+            return super().look()
+
+    async with engine(place) as (child, core):
+        await asyncio.to_thread(over.is_set)  # asyncio's threads have what they open
+        before = open_files()
+        if hangs == "the guard":
+            guard = psutil.Process(core).parents()[1]
+            guard.suspend()
+        with pytest.raises(Unresponsive, match="not parked within"):
+            await Park("engine", Direct(env=cuda.env), Stuck()).park(child)
+        over.set()
+
+        assert open_files() == before
+        assert cuda.state(core) == "running"
+    assert has_ended(core)
 
 
 async def test_a_failed_park_can_be_tried_again(cuda: FakeCuda, place: Path) -> None:

@@ -198,14 +198,27 @@ def _memory(facts: Facts) -> Finding:
         return Finding(what="memory", says=said)
     said += f"; the model takes {_size(model)}"
     if facts.on_gpu and not facts.machine.unified:
-        if memory.available_bytes >= model + PARK_BYTES:
-            return Finding(what="memory", says=f"{said}, parked about {_size(PARK_BYTES)} more")
+        how, resting = _resting(facts)
+        if memory.available_bytes >= model + resting:
+            more = f", {how} about {_size(resting)} more" if how else ""
+            return Finding(what="memory", says=said + more)
         said += ": too little to keep it at hand, so that a wake reads it from the disk"
     elif memory.available_bytes >= model + VLLM_BYTES:
         return Finding(what="memory", says=said)
     else:
         said += f", and vLLM itself about {_size(VLLM_BYTES)}: it will hardly fit"
     return Finding(what="memory", says=said, severity=Severity.WARNING)
+
+
+def _resting(facts: Facts) -> tuple[str, int]:
+    """How a sleeping engine holds bytes besides the files of its weights, and how many."""
+    if facts.lacks is None or "sleep" in facts.lacks:
+        return "", 0
+    # Level 1 has them in RAM a second time, pinned.
+    pinned = facts.weights_bytes if facts.config.engine.sleep_level == 1 else 0
+    if "park" not in facts.lacks:
+        return "parked", PARK_BYTES + pinned
+    return ("asleep", pinned) if pinned else ("", 0)
 
 
 def _swap(facts: Facts) -> Finding:

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from appliance.desk import Answer
-from appliance.errors import BadRequest
-from appliance.machine.canary import PROMPT
+from appliance.errors import BadRequest, StorageFailed
+from appliance.machine.canary import PROMPT, Canary
 from appliance.machine.lifecycle import State
-from drivers.errors import Died
+from appliance.storage.store import Store
+from drivers.errors import BadReading, Died, DriverError, Refused, Unresponsive
 from drivers.fake import FakeEngine
 from policies.ladder import Depth
 from tests.benches import AWAKE, IDLE_S, Bench, bench
+from tests.fake_clock import FakeClock
 
 
 async def rested(b: Bench, depth: Depth) -> None:
@@ -172,8 +174,6 @@ async def test_a_fresh_start_that_cannot_decide_is_no_engine(
 
 async def test_a_wake_that_fails_is_a_fresh_start(tmp_path: Path) -> None:
     """From LIGHT and PARKED alike; the same for a descent that fails."""
-    from drivers.errors import Unresponsive
-
     async with bench(tmp_path, lacks={}) as b:
         for depth in (Depth.LIGHT, Depth.PARKED):
             await rested(b, depth)
@@ -193,6 +193,72 @@ async def test_a_wake_that_fails_is_a_fresh_start(tmp_path: Path) -> None:
         assert set((await b.states()).values()) == {"done"}
 
 
+FAILED_WAKE = Unresponsive("checkpoint", "unpark: restore: CUDA_ERROR_OUT_OF_MEMORY")
+REFUSED_PARK = Refused("checkpoint", "park: lock: CUDA_ERROR_NOT_READY; now running")
+
+
+async def sleeps_in_vain(b: Bench, way: str, error: DriverError, times: int) -> None:
+    """Let it go to PARKED and back so often, while each `way` fails."""
+    whole = getattr(b.engine, way)
+
+    async def fail() -> None:
+        b.engine.fail_next = error
+        await whole()
+
+    setattr(b.engine, way, fail)
+    for _ in range(times):
+        await b.send("hello")
+        await b.clock.advance(5)
+        b.intake.rest("parked")
+        await b.quiet()
+        await b.clock.advance(5)
+    await b.send("hello")
+    await b.clock.advance(5)
+    setattr(b.engine, way, whole)
+    assert set((await b.states()).values()) == {"done"}
+
+
+async def test_an_engine_that_is_refused_its_parking_sleeps_on(tmp_path: Path) -> None:
+    """Nothing is lost by it: neither the engine nor who comes then."""
+    async with bench(tmp_path, lacks={}) as b:
+        await sleeps_in_vain(b, "park", REFUSED_PARK, times=2)
+
+        assert b.engine.calls.count("start") == 1
+        assert (await moves(b))[-3:] == [
+            ("awake", "light", "ok"),
+            ("light", "parked", "failed"),
+            ("light", "awake", "ok"),
+        ]
+        await rested(b, Depth.PARKED)
+
+
+@pytest.mark.parametrize(
+    ("way", "error", "left"),
+    [
+        ("park", REFUSED_PARK, "light, stopped, off"),
+        ("park", Unresponsive("checkpoint", "no report"), "light, stopped, off"),
+        ("wake", FAILED_WAKE, "light, stopped, off"),
+        ("sleep", Unresponsive("vllm", "does not sleep"), "stopped, off"),
+    ],
+)
+async def test_what_fails_again_and_again_is_offered_no_more(
+    tmp_path: Path, way: str, error: DriverError, left: str
+) -> None:
+    """Three times in a row, whatever was answered in between; until hours later."""
+    async with bench(tmp_path, lacks={}) as b:
+        await sleeps_in_vain(b, way, error, times=2)
+        await rested(b, Depth.PARKED)  # once it works: the next three count anew
+        await b.send("hello")
+        await sleeps_in_vain(b, way, error, times=3)
+        with pytest.raises(BadRequest, match=f"offered: {left}$"):
+            b.intake.rest("parked")
+
+        await b.clock.advance(7 * 3600)
+        await rested(b, Depth.OFF)
+        await b.send("hello")
+        await rested(b, Depth.PARKED)
+
+
 async def test_without_rungs_between_it_is_on_or_off(tmp_path: Path) -> None:
     """ "auto" rests as little deep as leaves the GPU, and that is OFF where nothing else is."""
     async with bench(tmp_path) as b:
@@ -200,6 +266,31 @@ async def test_without_rungs_between_it_is_on_or_off(tmp_path: Path) -> None:
         await b.clock.advance(IDLE_S + 1)
 
         assert b.where == (State.ASLEEP, Depth.OFF)
+
+
+async def test_a_disk_that_fails_is_no_excuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: list[bool]
+) -> None:
+    """What it said in this life is known without the database."""
+    engine, store = FakeEngine(lacks={}), Store(tmp_path / "wattnap.db")
+    await store.open()
+    canary = Canary(engine, "main", store, FakeClock())
+
+    async def full(_: object) -> None:
+        raise StorageFailed("the disk is full")
+
+    monkeypatch.setattr(store, "write", full)
+    monkeypatch.setattr(store, "read", full)
+    facts = await engine.start()
+    await canary.check(facts.identity, warm=False)
+    await engine.sleep()
+    await engine.wake()
+    await canary.check(facts.identity, warm=True)
+    broken.append(True)
+    with pytest.raises(BadReading):
+        await canary.check(facts.identity, warm=True)
+
+    await store.close()
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ from appliance.machine.lifecycle import Load, Machine, State, step
 from policies.ladder import Depth
 
 EVENTS: list[lc.Event] = [
-    kind(Depth.PARKED) if kind in {lc.StepDue, lc.RestAsked} else kind()
+    kind(Depth.PARKED) if kind in {lc.StepDue, lc.RestAsked, lc.Stayed} else kind()
     for kind in get_args(lc.Event)
 ]
 
 IMPOSSIBLE: dict[State, set[type]] = {
-    State.AWAKE: {lc.Settled, lc.Woke, lc.RetryDue},
-    State.ASLEEP: {lc.Settled, lc.Woke, lc.RetryDue},
-    State.WAKING: {lc.Settled, lc.RetryDue},
+    State.AWAKE: {lc.Settled, lc.Stayed, lc.Woke, lc.RetryDue},
+    State.ASLEEP: {lc.Settled, lc.Stayed, lc.Woke, lc.RetryDue},
+    State.WAKING: {lc.Settled, lc.Stayed, lc.RetryDue},
     State.SETTLING: {lc.RetryDue},
-    State.FAILED: {lc.Settled, lc.Woke, lc.Broke},
+    State.FAILED: {lc.Settled, lc.Stayed, lc.Woke, lc.Broke},
     State.CLOSED: set(),
 }
 
@@ -58,14 +58,15 @@ class World:
         """Deliver one event and carry out its effects, as the supervisor would."""
         waiting, running, owed = self.load.waiting, self.load.running, list(self.owed)
         timetable = self.timetable
+        at = event.depth if isinstance(event, lc.Stayed) else self.machine.depth
         machine, effects = step(self.machine, event, Load(waiting, running))
         for effect in effects:
             match effect:
                 case lc.Rest(here=here, depth=depth):
-                    assert depth > here == self.machine.depth, "a rest that climbs"
+                    assert depth > here == at, "a rest that climbs"
                     owed.append(lc.Settled())
                 case lc.Wake(depth=depth):
-                    assert depth is self.machine.depth
+                    assert depth is at
                     owed.append(lc.Woke())
                 case lc.Serve():
                     if not running and waiting:
@@ -95,6 +96,8 @@ class World:
             light = self.machine.depth is Depth.LIGHT  # else it came from further down
             if self.machine.state is State.SETTLING and light:
                 yield after.post(lc.Woke())
+            if isinstance(answer, lc.Settled) and self.machine.depth is Depth.PARKED:
+                yield after.post(lc.Stayed(Depth.LIGHT))
         if self.accepted < requests:
             more = replace(self.load, waiting=self.load.waiting + 1)
             yield replace(self, load=more, accepted=self.accepted + 1).post(lc.Arrived())
@@ -173,6 +176,20 @@ def test_before_it_has_left_awake_it_turns_round() -> None:
 
     assert step(settling, lc.Woke(), Load(waiting=1)) == (awake, (lc.EndIdle(), lc.Serve()))
     assert step(settling, lc.Woke(), Load()) == (awake, (lc.EndIdle(), lc.BeginIdle()))
+
+
+def test_an_edge_that_is_refused() -> None:
+    """It stays where it was, serves who came meanwhile, and goes on to what lies deeper."""
+    settling = Machine(State.SETTLING, Depth.PARKED, Depth.PARKED)
+    asleep = Machine(State.ASLEEP, Depth.LIGHT, Depth.LIGHT)
+    stayed = lc.Stayed(Depth.LIGHT)
+
+    assert step(settling, stayed, Load()) == (asleep, ())
+    assert step(settling, stayed, Load(waiting=1)) == step(asleep, lc.Arrived(), Load(waiting=1))
+    wanted, _ = step(settling, lc.WakeAsked(), Load())
+    assert step(wanted, stayed, Load()) == step(asleep, lc.WakeAsked(), Load())
+    further, _ = step(settling, lc.StepDue(Depth.STOPPED), Load())
+    assert step(further, stayed, Load())[1] == (lc.Rest(Depth.LIGHT, Depth.STOPPED),)
 
 
 def test_a_step_that_is_due_on_the_way_down_leads_on() -> None:

@@ -6,8 +6,10 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from msgspec import structs
 
 from appliance.commands.doctor import lines
 from appliance.config import Config, Socket
@@ -16,6 +18,7 @@ from appliance.setup.checks.findings import COULD_BE_BETTER, Finding, Report, Ru
 from appliance.setup.doctor import gather, judge
 from appliance.storage.store import open_database
 from drivers.host_memory import Memory
+from drivers.protocols import Rest
 from tests.appliance.setup.examined import Examine, config_in, found
 from tests.fakes.nvml import Nvml
 from tests.fakes.python_with_vllm import python_with
@@ -184,26 +187,46 @@ def test_the_disk(tmp_path: Path, seconds: tuple[float, ...] | str, severity: Se
 
 
 @pytest.mark.parametrize(
-    ("board", "available_gib", "model_gib", "severity"),
+    ("board", "lacks", "level", "available_gib", "model_gib", "severity", "more"),
     [
-        (None, 20, 13, Severity.FINE),
-        (None, 14, 13, Severity.WARNING),
-        ("orin-nano", 5, 2, Severity.FINE),
-        ("orin-nano", 5, 5, Severity.WARNING),
+        (None, (), 2, 20, 13, Severity.FINE, "parked about 2.2 GiB more"),
+        (None, (), 2, 14, 13, Severity.WARNING, ""),
+        (None, (), 1, 20, 13, Severity.WARNING, ""),
+        (None, (), 1, 29, 13, Severity.FINE, "parked about 15.2 GiB more"),
+        (None, ("park",), 2, 14, 13, Severity.FINE, "takes 13.0 GiB"),
+        (None, ("park",), 1, 27, 13, Severity.FINE, "asleep about 13.0 GiB more"),
+        (None, ("sleep", "park"), 1, 14, 13, Severity.FINE, "takes 13.0 GiB"),
+        ("orin-nano", ("park",), 2, 5, 2, Severity.FINE, "takes 2.0 GiB"),
+        ("orin-nano", ("park",), 2, 5, 5, Severity.WARNING, ""),
     ],
 )
 def test_memory(
-    tmp_path: Path, board: str | None, available_gib: int, model_gib: int, severity: Severity
+    tmp_path: Path,
+    board: str | None,
+    lacks: tuple[Rest, ...],
+    level: Literal[1, 2],
+    available_gib: int,
+    model_gib: int,
+    severity: Severity,
+    more: str,
 ) -> None:
     """Room for the model: to park it on a desktop, to run it where memory is shared."""
     root = jetson(board, tmp_path / "root") if board else write(tmp_path / "root", DESKTOP)
     facts = gather(config_in(tmp_path), root=root, nvml=Nvml(), account=NOBODY)
     memory = Memory(total_bytes=32 << 30, available_bytes=available_gib << 30)
     changed = replace(
-        facts, machine=replace(facts.machine, memory=memory), weights_bytes=model_gib << 30
+        facts,
+        config=structs.replace(
+            facts.config, engine=structs.replace(facts.config.engine, sleep_level=level)
+        ),
+        machine=replace(facts.machine, memory=memory),
+        weights_bytes=model_gib << 30,
+        lacks=dict.fromkeys(lacks, "it cannot"),
     )
+    finding = found(judge(changed), "memory")
 
-    assert found(judge(changed), "memory").severity is severity
+    assert finding.severity is severity
+    assert finding.says.endswith(more)
 
 
 def test_lines_for_people() -> None:
