@@ -42,8 +42,9 @@ class Daemon:
                 ) from error
             except OSError as error:
                 raise Unreachable(
-                    f"no daemon listens at {self._path};"
-                    " start it with `systemctl start wattnap` or `wattnap run`"
+                    f"no daemon listens at {self._path}; start it with `systemctl start wattnap`"
+                    " or `wattnap run`, or name the configuration of the one that runs:"
+                    " --config FILE, or WATTNAP_CONFIG"
                 ) from error
             self._connection = connection
             self._lines = stack.enter_context(connection.makefile("rb"))

@@ -153,13 +153,18 @@ ADVICE: dict[Kind, str] = {
     "bad_install": "the engine's packages do not fit together: install the engine anew",
     "not_permitted": "the daemon's user may not read or write that: see to owner and mode",
     "bad_flag": "this vLLM does not take such a flag: correct engine.args",
-    "no_model": "there is no whole model there: see to engine.model",
+    "no_model": (
+        "there is no whole model there, nor one of that name to download: engine.model is a folder;"
+        " `wattnap model add` takes one"
+    ),
     "bad_model": "this vLLM cannot run this model so: see to engine.model and engine.quantization",
     "bad_settings": "this vLLM does not take these settings: see to the section [engine]",
 }
 
 # Lines that only report, whatever words are in them.
 CHATTER = re.compile(r"^(\(\S+ pid=\d+\) )?(DEBUG|INFO|WARNING) ")
+# Of a traceback: what was raised is told below, in words.
+CODE = re.compile(r"^\s*raise \w")
 # v1/engine/utils.py:1432; v1/executor/multiproc_executor.py:316
 KILLED_CHILD = re.compile(r"(Failed core proc\(s\): \{.*: |died unexpectedly \(exit code: )-9\b")
 FREE_OF_ALL = re.compile(r"\(([\d.]+)/([\d.]+) GiB\)")
@@ -175,7 +180,7 @@ def explain(lines: Iterable[str], status: int, *, oom_kills: int = 0) -> Failure
     kept = [line for line in lines if not CHATTER.match(line)]
     said = [PREFIX.sub("", line).rstrip() for line in kept]
     for kind, sign in SIGNS.items():
-        shown = next((line for line in said if sign.search(line)), None)
+        shown = next((line for line in said if sign.search(line) and not CODE.match(line)), None)
         if shown is not None:
             return _read(kind, last_words(kept) if kind == "bad_loader" else shown)
     # The kernel tells nobody whom it has killed; but it counts, and SIGKILL came from someone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def run(config: Config, fake: bool, verbose: bool) -> None:
     from appliance import logs
     from appliance.app import serve
 
+    os.umask(0o077)  # prompts are in the database; as wattnap.service has it
     logs.set_up(level="debug" if verbose else config.log.level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -108,13 +110,15 @@ def demo(
 
 @click.command("config")
 @click.option("--example", is_flag=True, help="Print a file with every key and its default.")
-@click.option("--check", type=Path, metavar="FILE", help="Say whether FILE can be used.")
+@click.option("--check", type=Path, metavar="FILE", help="Look at FILE's keys and values.")
 def config_(example: bool, check: Path | None) -> None:
     """Explain the configuration, or check one.
 
     \b
     wattnap config --example > wattnap.toml
     wattnap config --check wattnap.toml
+
+    What the values name, a model, say, or a broker, `wattnap doctor` looks at.
 
     Exit codes: 0 fine · 78 it cannot be used; the message names the key.
     """
@@ -124,7 +128,10 @@ def config_(example: bool, check: Path | None) -> None:
         from appliance.config import load
 
         load(check)
-        click.echo(f"{check}: fine")
+        click.echo(
+            f"{check}: keys and values are fine;"
+            f" `wattnap --config {check} doctor` looks at what they name"
+        )
     else:
         from appliance.config_example import example as whole
 

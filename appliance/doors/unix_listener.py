@@ -29,7 +29,13 @@ def listening(path: Path, *, mode: int, group: str) -> Iterator[socket.socket]:
     Raises ConfigError if another program listens there, if `path` is something
     else than a socket, or if it, its folder or its group cannot be used.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"runtime_dir: {path.parent}: {error.strerror}; name a folder that this user can make,"
+            f' e.g. runtime_dir = "/run/user/{os.geteuid()}/wattnap"'
+        ) from error
     _need_free(path)
     # Bound under another name and renamed: nobody can connect before the
     # permissions are right, and no moment is without a file.

@@ -25,7 +25,7 @@ def held(folder: Path) -> Iterator[None]:
     Raises InUse; or StorageFailed if there can be no lock.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Closed in every child: one that outlives us must not go on holding it.
         fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -332,6 +332,37 @@ def test_the_log_of_another_user(tmp_path: Path) -> None:
     assert len(after["requests"]) == 1
 
 
+def test_nobody_else_reads_prompts(tmp_path: Path) -> None:
+    """By hand as by systemd: what the daemon makes is for its user alone, whatever the umask."""
+    config = write_config(tmp_path)
+    with daemon(config, tmp_path / "log"):
+        wattnap("submit", "x", config=config)
+        state = tmp_path / "state"
+        modes = {path.name: path.stat().st_mode & 0o777 for path in state.iterdir()}
+
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert {"wattnap.db", "wattnap.db-wal"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_folder_for_sockets_that_cannot_be_made(tmp_path: Path) -> None:
+    """78, in one line: which folder, and which key names another."""
+    (tmp_path / "run").touch()
+    config = write_config(tmp_path)
+    result = wattnap("run", "--fake", config=config)
+
+    assert result.returncode == os.EX_CONFIG
+    assert f"runtime_dir: {tmp_path}/run: File exists; name a folder" in complaint(result)
+
+
+def test_a_daemon_with_another_configuration(config: Path, tmp_path: Path) -> None:
+    """Who asks at the wrong place is told how to name the right one."""
+    result = wattnap("status", config=write_config(tmp_path))
+
+    assert result.returncode == os.EX_UNAVAILABLE
+    assert "--config FILE, or WATTNAP_CONFIG" in complaint(result)
+
+
 def test_a_configuration_for_one_command(config: Path, tmp_path: Path) -> None:
     """`--config` may stand before or behind the command, and is stronger than the environment."""
     other = write_config(tmp_path)

@@ -235,6 +235,15 @@ def test_whoever_fails_inside_the_loader_is_the_loader() -> None:
     assert explain(loaded, 1).kind == "unknown"
 
 
+def test_a_line_of_code_is_no_explanation() -> None:
+    """Of a traceback it is the end that says what was raised."""
+    told = "huggingface_hub.errors.LocalEntryNotFoundError: Cannot reach huggingface.co"
+    said = [CORE + "    raise LocalEntryNotFoundError(", CORE + told, *ENDING]
+
+    assert explain(said, 1).kind == "no_model"
+    assert explain(said, 1).said == told
+
+
 def test_a_report_is_no_failure() -> None:
     """Words in a line that only informs are not the cause; the error after it is."""
     said = [

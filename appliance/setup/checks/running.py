@@ -120,12 +120,17 @@ def _bake(facts: Facts) -> Finding | None:
 
 
 def _model(facts: Facts) -> Finding | None:
-    if not facts.real_engine or not Path(facts.model).is_absolute():
+    if not facts.real_engine:
         return None
     name = Path(facts.model).name
+    fix: tuple[str, ...]
+    if not Path(facts.model).is_absolute():
+        said = f"{facts.model} is no absolute path: vLLM downloads what it knows by that name"
+        fix = ("wattnap model add FOLDER", f"wattnap model use {name}")
+        return Finding(what="model", says=said, severity=Severity.NOTE, fix=fix)
     if facts.installed and facts.model.startswith(HIDDEN):
         said = f"{facts.model} is in a home, which the service cannot see: have it copied"
-        fix: tuple[str, ...] = (
+        fix = (
             f"sudo wattnap model add {facts.model}",
             'in wattnap.toml: engine.model = ""',
             f"sudo wattnap model use {name}",

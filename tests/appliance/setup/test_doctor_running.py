@@ -224,6 +224,16 @@ def test_a_model_that_the_user_may_not_read(tmp_path: Path) -> None:
     assert facts.model_lacks == "user nobody may not read it"
 
 
+def test_a_model_that_is_only_a_name(seen: Finder) -> None:
+    """It may be one to download, or a folder misspelt: both are said before the engine starts."""
+    finding = seen("model", lambda facts: replace(facts, model="Qwen/Qwen2.5-7B-Instruct-AWQ"))
+
+    assert finding is not None
+    assert finding.severity is Severity.NOTE
+    assert "downloads what it knows by that name" in finding.says
+    assert finding.fix[-1] == "wattnap model use Qwen2.5-7B-Instruct-AWQ"
+
+
 def test_a_model_in_a_home(seen: Finder) -> None:
     """The unit's sandbox hides it; by hand it would do."""
 
