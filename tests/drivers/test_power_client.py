@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from drivers.errors import Denied, Died, Refused, Unresponsive
-from drivers.power_client import Power
+from drivers.checkpointer import Direct
+from drivers.errors import Denied, Died, NotPermitted, Refused, Unresponsive
+from drivers.power_client import OwnFirst, Power
 from drivers.power_helper import Helper
 from tests.drivers.power import GROUP, UNIT, Listener, Machine
 from tests.fakes.cuda import FakeCuda, sleeping
@@ -94,6 +96,68 @@ async def test_an_older_helper(place: Path, held: tuple[int, int]) -> None:
         with pytest.raises(Denied, match="no process"):
             await Power(listener.path).move("park", [held[1]])
     finally:
+        listener.close()
+
+
+async def test_our_own_right_comes_first(
+    machine: Machine, place: Path, held: tuple[int, int], cuda_here: FakeCuda
+) -> None:
+    """The helper is asked for nothing while we may; once we may not, it does all of it."""
+    helper, asked = Helper(UNIT, root=machine.root, main_pid=lambda _: os.getpid()), []
+
+    def serve(connection: socket.socket) -> None:
+        asked.append("")
+        helper.serve(connection.dup())
+
+    listener = Listener(place / "power.sock", serve)
+    either = OwnFirst(Direct(env=cuda_here.env), Power(listener.path))
+    machine.put(held[0], f"{GROUP}/engine/main")
+    try:
+        await either.move("park", [held[1]])
+        await either.move("unpark", [held[1]])
+
+        assert not asked
+
+        cuda_here.plan("fail", "state", 304)
+        with pytest.raises(NotPermitted):  # the helper is told the same by this libcuda
+            await either.move("park", [held[1]])
+
+        assert len(asked) == 1
+
+        cuda_here.heal()
+        await either.move("park", [held[1]])
+
+        assert cuda_here.state(held[0]) == "checkpointed"
+
+        await either.move("unpark", [held[1]])
+
+        assert len(asked) == 3
+        assert cuda_here.state(held[0]) == "running"
+    finally:
+        await either.forget()
+        listener.close()
+
+
+async def test_after_our_own_way_broke(
+    machine: Machine, place: Path, held: tuple[int, int], cuda_here: FakeCuda
+) -> None:
+    """What is somewhere between is left to be stopped; the next is the helper's."""
+    helper = Helper(UNIT, root=machine.root, main_pid=lambda _: os.getpid())
+    listener = Listener(place / "power.sock", lambda c: helper.serve(c.dup()))
+    either = OwnFirst(Direct(env=cuda_here.env), Power(listener.path))
+    machine.put(held[0], f"{GROUP}/engine/main")
+    try:
+        cuda_here.plan("fail", "checkpoint")
+        cuda_here.plan("fail", "unlock")
+        with pytest.raises(Unresponsive, match="now locked"):
+            await either.move("park", [held[1]])
+        cuda_here.heal()
+        await either.move("park", [held[1]])
+
+        assert isinstance(either._way, Power)
+        assert cuda_here.state(held[0]) == "checkpointed"
+    finally:
+        await either.forget()
         listener.close()
 
 

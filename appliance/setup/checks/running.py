@@ -126,6 +126,7 @@ def _model(facts: Facts) -> Finding | None:
     fix: tuple[str, ...]
     if not Path(facts.model).is_absolute():
         said = f"{facts.model} is no absolute path: vLLM downloads what it knows by that name"
+        said += ", and the service may not leave your network" if facts.installed else ""
         fix = ("wattnap model add FOLDER", f"wattnap model use {name}")
         return Finding(what="model", says=said, severity=Severity.NOTE, fix=fix)
     if facts.installed and facts.model.startswith(HIDDEN):
