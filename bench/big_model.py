@@ -1,9 +1,10 @@
 """Writes a model in 7B's shape with random weights, 13 GB of bf16, for measurements on a GPU.
 
-    python -m bench.big_model DIR [--layers 28]
+    python -m bench.big_model DIR [--layers 28] [--form awq]
 
 Qwen2.5-7B's layers, a vocabulary of 259 (one token per byte), Python's own library only.
-It says nothing sensible, always the same. Takes a minute, and as much disk.
+It says nothing sensible, always the same. Takes a minute, and as much disk; a quarter of
+both with 4 bits (awq, gptq), half with 8 (int8).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
+from bench.weight_forms import BYTES, CONFIGS, FORMS, Shape, Tensor
 from tests.tiny_model import (
     END,
     STOP,
@@ -29,10 +31,9 @@ from tests.tiny_model import (
 HIDDEN, INNER, HEADS, KV_HEADS, HEAD = 3584, 18944, 28, 4, 128
 CONTEXT_TOKENS = 32768
 FILES = 4
+ONE = b"\x80\x3f"  # in bf16
 BLOCK_BYTES = 64 << 20
 """Of random bytes, over and over: no layer begins in it where the one before did."""
-
-Shape = tuple[int, ...]
 
 
 def tensors(layers: int) -> Iterator[tuple[str, Shape]]:
@@ -53,8 +54,19 @@ def tensors(layers: int) -> Iterator[tuple[str, Shape]]:
     yield "lm_head.weight", (VOCABULARY, HIDDEN)
 
 
-def config(layers: int) -> dict[str, object]:
-    return {
+def stored(layers: int, form: str) -> Iterator[Tensor]:
+    """The same as they lie in the files: what a layer multiplies by in that form, else bf16."""
+    for name, shape in tensors(layers):
+        stem = name.removesuffix(".weight")
+        if stem.endswith("_proj"):
+            yield from FORMS[form](stem, *shape)
+        else:
+            yield Tensor(name, "BF16", shape, ONE if name.endswith("norm.weight") else b"")
+
+
+def config(layers: int, form: str) -> dict[str, object]:
+    quantized = {"quantization_config": CONFIGS[form]} if CONFIGS[form] else {}
+    return quantized | {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",
         "vocab_size": VOCABULARY,
@@ -85,10 +97,16 @@ def random_block(seed: int) -> memoryview:
     return memoryview((noise & sign_and_fraction | exponent).to_bytes(BLOCK_BYTES, "little"))
 
 
-def write_tensor(file: BinaryIO, name: str, size: int, block: memoryview, at: int) -> int:
-    """Write `size` bytes of it; return where in the block the next one begins."""
-    if name.endswith("norm.weight"):
-        file.write(b"\x80\x3f" * (size // 2))  # 1.0
+def noise_block(seed: int) -> memoryview:
+    """Of integers, spread evenly."""
+    return memoryview(random.Random(seed).randbytes(BLOCK_BYTES))
+
+
+def write_tensor(file: BinaryIO, tensor: Tensor, block: memoryview, at: int) -> int:
+    """Write it; return where in the block the next one begins."""
+    size = size_of(tensor)
+    if tensor.unit:
+        file.write(tensor.unit * (size // len(tensor.unit)))
         return at
     while size:
         piece = block[at : at + size]
@@ -98,31 +116,38 @@ def write_tensor(file: BinaryIO, name: str, size: int, block: memoryview, at: in
     return at
 
 
-def write_model(directory: Path, *, layers: int = 28, seed: int = 0) -> int:
+def size_of(tensor: Tensor) -> int:
+    return BYTES[tensor.dtype] * prod(tensor.shape)
+
+
+def write_model(directory: Path, *, layers: int = 28, form: str = "bf16", seed: int = 0) -> int:
     """Write the model to `directory`, made if need be; return the bytes of its weights."""
     directory.mkdir(parents=True, exist_ok=True)
-    named = list(tensors(layers))
+    named = list(stored(layers, form))
     each = -(-len(named) // FILES)
     parts = [named[first : first + each] for first in range(0, len(named), each)]
-    block, at, total = random_block(seed), 0, 0
+    numbers, noise = random_block(seed), noise_block(seed)
+    at, total = 0, 0
     where: dict[str, str] = {}
     for number, part in enumerate(parts, 1):
         file_name = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
         header: dict[str, object] = {"__metadata__": {"format": "pt"}}
         end = 0
-        for name, shape in part:
-            begin, end = end, end + 2 * prod(shape)
-            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+        for tensor in part:
+            name, dtype, shape, _ = tensor
+            begin, end = end, end + size_of(tensor)
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
             where[name] = file_name
         with (directory / file_name).open("wb") as file:
             file.write(safetensors_header(header))
-            for name, shape in part:
-                at = write_tensor(file, name, 2 * prod(shape), block, at)
+            for tensor in part:
+                block = numbers if tensor.dtype == "BF16" else noise
+                at = write_tensor(file, tensor, block, at)
         total += end
         print(f"{file_name}: {end / 1e9:.1f} GB", flush=True)
     index = {"metadata": {"total_size": total}, "weight_map": where}
     documents: dict[str, object] = {
-        "config.json": config(layers),
+        "config.json": config(layers, form),
         "model.safetensors.index.json": index,
     }
     write_documents(directory, documents | tokenizer_documents(CONTEXT_TOKENS))
@@ -135,8 +160,9 @@ def main() -> None:
     )
     parser.add_argument("directory", type=Path)
     parser.add_argument("--layers", type=int, default=28)
+    parser.add_argument("--form", choices=FORMS, default="bf16")
     chosen = parser.parse_args()
-    total = write_model(chosen.directory, layers=chosen.layers)
+    total = write_model(chosen.directory, layers=chosen.layers, form=chosen.form)
     print(f"{chosen.directory}: {total / 1e9:.2f} GB of weights")
 
 

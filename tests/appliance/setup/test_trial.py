@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +36,14 @@ def content(place: Path) -> list[tuple[object, ...]]:
         return [row for each in tables for row in connection.execute(f"SELECT * FROM {each}")]
 
 
+def settled(place: Path) -> None:
+    """Return when the disk has all that it has been told: that a prompt runs is the last."""
+    end_s = time.monotonic() + 20
+    while not any("running" in row for row in content(place)):
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
 def test_beside_a_daemon(place: Path) -> None:
     """It serves: 0. Neither its database nor its prompts are touched; nothing is left."""
     config = configured(place)
@@ -42,6 +51,7 @@ def test_beside_a_daemon(place: Path) -> None:
         wattnap("submit", "-", config=config, given="endless")
         while "1 running" not in wattnap("status", config=config).stdout:
             pass
+        settled(place)
         before = content(place)
         python = python_that_serves(place / "engine", "0.32.0")
         tried = wattnap("trial", "--engine-python", str(python), config=config)
