@@ -15,14 +15,26 @@ from msgspec import Meta, field
 
 from appliance.config_http import Http
 from appliance.errors import ConfigError
-from appliance.section import Section
+from appliance.section import FOR_EVER_S, Section
 from appliance.tariff import rate, stretches
 
 DEFAULT_PATH = Path("/etc/wattnap/wattnap.toml")
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-FOR_EVER_S = 1e9
-"""Thirty-one years. Dates can be reckoned with that; with infinity they cannot."""
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="1 to 64 of the characters A-Z a-z 0-9 . _ -",
+    ),
+]
+Topic = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^+#\x00]*$",
+        max_length=1024,
+        description="a topic without + and #, of up to 1024 characters",
+    ),
+]
 # Sockets and vLLM count milliseconds in 32 bits, which is 24 days.
 Wait = Annotated[float, Meta(gt=0, le=7 * 86400)]
 Seconds = Annotated[float, Meta(ge=0, le=FOR_EVER_S)]
@@ -81,7 +93,9 @@ class Socket(Section, frozen=True):
     """
 
     path: str = ""
-    mode: Annotated[str, Meta(pattern="^0?[0-7]{3}$")] = "0660"
+    mode: Annotated[
+        str, Meta(pattern="^0?[0-7]{3}$", description='three octal digits, e.g. "0660"')
+    ] = "0660"
     group: str = ""
 
 
@@ -142,8 +156,12 @@ class Engine(Section, frozen=True):
     max_running: Count | Auto = "auto"
     enforce_eager: bool | Auto = "auto"
     compile: bool = False
-    load_format: Annotated[str, Meta(pattern=r"^[a-z0-9_-]+$")] = "auto"
-    quantization: Annotated[str, Meta(pattern=r"^[a-z0-9_-]*$")] = ""
+    load_format: Annotated[
+        str, Meta(pattern=r"^[a-z0-9_-]+$", description="a word of a-z 0-9 _ -")
+    ] = "auto"
+    quantization: Annotated[
+        str, Meta(pattern=r"^[a-z0-9_-]*$", description="a word of a-z 0-9 _ -, or empty")
+    ] = ""
     speculative_ngram_tokens: Annotated[int, Meta(ge=0, le=64)] = 0
     priority_scheduling: bool = False
     prefix_caching: bool | Auto = "auto"
@@ -255,7 +273,7 @@ class Defer(Section, frozen=True):
     max_wait_s: Annotated[float, Meta(ge=0, le=30 * 86400)] = 86400.0
     count: Annotated[int, Meta(ge=0)] = 100
     good_hours: Literal["none", "cheap", "green"] = "none"
-    topic: Annotated[str, Meta(pattern=r"^[^+#\x00]*$", max_length=1024)] = ""
+    topic: Topic = ""
     topic_field: str = ""
     topic_at_most: Annotated[float, Meta(ge=-1e6, le=1e6)] = 0.0
     margin_s: Seconds = 60.0
@@ -281,7 +299,7 @@ class Energy(Section, frozen=True):
 
     meter: MeterKind | Literal["auto", "none"] = "auto"
     also: tuple[MeterKind, ...] = ()
-    plug_topic: Annotated[str, Meta(pattern=r"^[^+#\x00]*$", max_length=1024)] = ""
+    plug_topic: Topic = ""
     rails: tuple[str, ...] = ()
     estimate_idle_w: Annotated[float, Meta(ge=0, le=1e6)] = 4.0
     estimate_core_w: Annotated[float, Meta(gt=0, le=1e6)] = 6.0
@@ -301,7 +319,9 @@ class Tariff(Section, frozen=True):
     co2_g_per_kwh      grams of CO2; 0: none are shown; or by time of day, likewise
     """
 
-    currency: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,8}$")] = "EUR"
+    currency: Annotated[
+        str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,8}$", description="1 to 8 characters")
+    ] = "EUR"
     per_kwh: float | dict[str, float] = 0.0
     co2_g_per_kwh: float | dict[str, float] = 0.0
 
@@ -378,13 +398,15 @@ class Config(Section, frozen=True):
 def load(path: Path) -> Config:
     """Read `path`. Raises ConfigError naming the file, the key and the remedy."""
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Config)
+        raw = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}") from error
+    try:
+        return msgspec.toml.decode(raw, type=Config)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # msgspec's words: "Object contains unknown field `x` - at `$.power`"
-        told = str(error).replace("Object contains unknown field", "no such setting:")
-        told = told.replace(f"<= {FOR_EVER_S}", "<= 1e9, which is for ever")
+        from appliance.refusal import of_toml
+
+        told = of_toml(error, raw, Config).message
         raise ConfigError(f"{path}: {told}; `wattnap config --example` shows all") from error
 
 

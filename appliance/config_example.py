@@ -8,10 +8,9 @@ file gives the defaults.
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 import msgspec
@@ -20,19 +19,7 @@ from msgspec import inspect as types
 
 from appliance.config import Config
 from appliance.section import Section
-
-UNITS = {
-    "_w_per_gib": "watts per GiB",
-    "_g_per_kwh": "grams per kWh",
-    "_tokens": "tokens",
-    "_len": "tokens",
-    "_s": "seconds",
-    "_ms": "milliseconds",
-    "_w": "watts",
-    "_mib": "MiB",
-    "_bytes": "bytes",
-    "_hz": "per second",
-}
+from appliance.spelling import span, toml_value, unit
 
 HEAD = """\
 # Configuration of Wattnap. An empty file is valid: every key shows its default.
@@ -44,8 +31,8 @@ REFERENCE = """\
 
 One TOML file: `/etc/wattnap/wattnap.toml`, or what `--config` or `WATTNAP_CONFIG` names.
 An empty file is valid. An unknown key is an error, because it is a typo. A change needs a
-restart; what was accepted is kept. "For ever" is 1e9 seconds. `wattnap config --example` prints
-a file with all of this, `wattnap config --check FILE` tells what is wrong with one.
+restart; what was accepted is kept. `wattnap config --example` prints a file with all of this,
+`wattnap config --check FILE` tells what is wrong with one.
 
 Most owners set `engine.model` (or `wattnap model use`), `power.idle_timeout_s`,
 `tariff.per_kwh`, and `mqtt.host` if the broker is elsewhere:
@@ -161,50 +148,7 @@ def _default(field: types.Field) -> Any:  # what TOML can hold
 
 
 def _limits(name: str, kind: types.Type) -> str:
-    unit = next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
-    return ", ".join(word for word in (unit, _span(kind)) if word)
-
-
-def _span(kind: types.Type) -> str:
-    """What may be written there."""
-    match kind:
-        case types.LiteralType(values=values):
-            span = ", ".join(toml_value(value) for value in values)
-        case types.UnionType(types=options):
-            span = ", or ".join(_span(option) for option in options)
-        case types.IntType(ge=low, le=high) | types.FloatType(ge=low, le=high, gt=None):
-            to = f"{_number(low)} to {_number(high)}" if high else f"{low} or more"
-            span = "number" if low is None else to
-        case types.FloatType(gt=low, le=high):
-            span = f"more than {low}, up to {_number(high)}"
-        case types.BoolType():
-            span = "true or false"
-        case types.VarTupleType(item_type=types.IntType()):
-            span = "list of numbers"
-        case types.VarTupleType(item_type=item):
-            span = f"list of {_span(item)}"
-        case types.DictType():
-            span = "table"
-        case _:
-            span = "text"
-    return span
-
-
-def _number(limit: float | None) -> str:
-    """1e9 as people write it, and whole numbers in full."""
-    return f"{limit:g}".replace("e+0", "e") if isinstance(limit, float) else str(limit)
-
-
-def toml_value(value: Any) -> str:  # what TOML can hold
-    """A value as TOML writes it. Its strings are JSON's, but for what we do not use."""
-    if isinstance(value, Mapping):
-        pairs = ", ".join(f"{_toml_key(key)} = {toml_value(item)}" for key, item in value.items())
-        return f"{{ {pairs} }}" if pairs else "{}"
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
-
-
-def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
+    return ", ".join(filter(None, (unit(name), span(kind))))
 
 
 if __name__ == "__main__":

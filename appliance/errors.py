@@ -106,9 +106,17 @@ class NotFitted(CommandError):
 
 
 class BadRequest(ApplianceError):
-    """The request can never be served as it is. Nothing was accepted."""
+    """The request can never be served as it is. Nothing was accepted.
+
+    `field`: the path of the one that is wrong; None: it is about no single one
+    """
 
     code, http_status, exit_status = "bad_request", 400, os.EX_DATAERR
+    field: str | None = None
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class TooLarge(BadRequest):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from appliance import refusal
 from appliance.errors import BadRequest, Loop, TooLarge
 
 MAX_HOPS = 4
@@ -23,12 +24,25 @@ CHAT_PATH = "/v1/chat/completions"
 TEXT_PATH = "/v1/completions"
 UTF8_BOM = b"\xef\xbb\xbf"  # some editors put one before a file that is then published
 
-ALIAS = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID = re.compile(r"[A-Za-z0-9._:@=-]{1,128}")
 
 # Not $, which would let a line end pass.
-Id = Annotated[str, Meta(pattern=rf"^{ID.pattern}\Z", max_length=128)]
-Alias = Annotated[str, Meta(pattern=rf"^{ALIAS.pattern}\Z", max_length=64)]
+Id = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{ID.pattern}\Z",
+        max_length=128,
+        description="1 to 128 of the characters A-Z a-z 0-9 . _ : @ = -",
+    ),
+]
+Alias = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9._-]{1,64}\Z",
+        max_length=64,
+        description="1 to 64 of the characters A-Z a-z 0-9 . _ -",
+    ),
+]
 Tokens = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
@@ -72,7 +86,7 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_tokens: Tokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    n: Annotated[int, Meta(ge=1, le=1)] | None = None
+    n: Literal[1] | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
     stream: bool = False
@@ -170,9 +184,12 @@ class Request(Struct, frozen=True, kw_only=True):
     verbatim: bool = False
 
 
-_chat = msgspec.json.Decoder(ChatBody)
-_prompt = msgspec.json.Decoder(PromptBody)
-_text = msgspec.json.Decoder(TextBody)
+class _Named(Struct):
+    id: Id | None
+    model: Alias | None
+
+
+_decoders = {kind: msgspec.json.Decoder(kind) for kind in (ChatBody, PromptBody, TextBody)}
 
 
 def parse(
@@ -207,10 +224,7 @@ def parse(
     if hops >= MAX_HOPS:
         raise Loop(hops, MAX_HOPS)
     id, model = id or extras.id, model or extras.model or fields.pop("model", None)
-    if model is not None and not ALIAS.fullmatch(model):
-        raise BadRequest(f"model: {model!r} is no alias ({ALIAS.pattern})")
-    if id is not None and not ID.fullmatch(id):
-        raise BadRequest(f"id: {id!r} must match {ID.pattern}")
+    _check_names(id, model)
     asked_to_stream = bool(fields.pop("stream", False)) or extras.stream
     fields.pop("model", None)
     body = msgspec.json.encode(fields)
@@ -234,6 +248,15 @@ def parse(
     return request, extras
 
 
+def _check_names(id: str | None, model: str | None) -> None:
+    """Also of what a door knows itself."""
+    named = {"id": id, "model": model}
+    try:
+        msgspec.convert(named, _Named)
+    except msgspec.ValidationError as error:
+        raise BadRequest(*refusal.of_value(error, named, _Named)) from error
+
+
 def _understand_json(
     payload: bytes, path: str
 ) -> tuple[dict[str, Any], Literal["text", "message"], Extras]:
@@ -248,23 +271,20 @@ def _understand_json(
         raise BadRequest("a JSON payload must be an object with `prompt` or `messages`")
     if not path and ("prompt" in fields) == ("messages" in fields):
         raise BadRequest("a JSON payload needs either `prompt` or `messages`")
-    form: Literal["text", "message"]
+    kind: type[TextBody | ChatBody | PromptBody] = PromptBody
+    if path == TEXT_PATH:
+        kind = TextBody
+    elif path == CHAT_PATH or "messages" in fields:
+        kind = ChatBody
     try:
-        if path == TEXT_PATH:
-            extras = _text.decode(payload).wattnap
-            form = "text"
-        elif path == CHAT_PATH or "messages" in fields:
-            extras = _chat.decode(payload).wattnap
-            form = "message"
-        else:
-            extras = _prompt.decode(payload).wattnap
-            form = "text"
-            fields["messages"] = [{"role": "user", "content": fields.pop("prompt")}]
+        extras = _decoders[kind].decode(payload).wattnap
     except msgspec.ValidationError as error:
-        raise BadRequest(str(error).replace("Object contains unknown", "unknown")) from error
+        raise BadRequest(*refusal.of_value(error, fields, kind)) from error
+    if kind is PromptBody:
+        fields["messages"] = [{"role": "user", "content": fields.pop("prompt")}]
     fields.pop("wattnap", None)
     fields.pop("stream_options", None)
-    return fields, form, extras
+    return fields, "message" if kind is ChatBody else "text", extras
 
 
 def _is_deep(value: Any, payload: bytes) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from appliance.config_example import toml_value
 from appliance.demo.mosquitto import Broker
+from appliance.spelling import toml_value
 
 
 class Parts(Struct, frozen=True, kw_only=True):

@@ -80,7 +80,8 @@ class Asking:
             )
             durable = extras.durable or "respond-async" in prefers
             if durable and request.stream:
-                raise BadRequest("stream: what is kept on disk is answered whole; leave it out")
+                told = "stream: what is kept on disk is answered whole; leave it out"
+                raise BadRequest(told, "stream")
             if durable:
                 return self._told(await self._desk.accept(request), headers)
             if key is not None and not request.stream:

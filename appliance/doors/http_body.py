@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import HttpVersion11, hdrs
 from aiohttp.web_request import BaseRequest
 
+from appliance import refusal
 from appliance.doors.http_problem import Problem
 from appliance.errors import BadRequest, TooLarge
 
@@ -56,7 +57,7 @@ async def read_as(kind: type[T], request: BaseRequest, *, stalled_s: float) -> T
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(str(error).replace("Object contains unknown", "unknown")) from error
+        raise BadRequest(*refusal.of_json(error, raw, kind)) from error
 
 
 def _limited(body: Body, limit_bytes: int) -> Body:

@@ -8,7 +8,6 @@ ApplianceErrors bring their status along; what only HTTP can get wrong is a Prob
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,9 +15,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from appliance.errors import ApplianceError
-
-FIELD = re.compile(r"at `\$\.([A-Za-z_.\[\]0-9…]+)`")  # as msgspec names it
+from appliance.errors import ApplianceError, BadRequest
 
 TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
@@ -45,17 +42,17 @@ def problem(error: ApplianceError | Problem) -> tuple[int, dict[str, str], dict[
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-    return error.http_status, headers, wrapped(error.http_status, error.as_dict())
+    param = error.field if isinstance(error, BadRequest) else None
+    return error.http_status, headers, wrapped(error.http_status, error.as_dict(), param)
 
 
-def wrapped(status: int, error: Mapping[str, Any]) -> dict[str, Any]:
-    """`error` is an ApplianceError's `as_dict`."""
+def wrapped(status: int, error: Mapping[str, Any], param: str | None = None) -> dict[str, Any]:
+    """`error` is an ApplianceError's `as_dict`, `param` the field that it is about."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    field = FIELD.search(error["message"])
     about = {
         "message": error["message"],
         "type": TYPES.get(HTTPStatus(status) if status != 499 else HTTPStatus.OK, kind),
-        "param": field[1] if field else None,
+        "param": param,
         "code": error["code"],
     }
     return {"error": about | {k: v for k, v in error.items() if k not in about}}

@@ -13,11 +13,14 @@ from msgspec import Meta, Struct
 
 from appliance.doors.mqtt_topics import Asked, Topics
 from appliance.errors import BadRequest
+from appliance.refusal import Form, of_value
 from appliance.request import ID, Alias, Request, parse
 
 DOOR = "mqtt"
 HOPS = "wattnap-hops"
 """User property on all that we publish for a sender: it must survive being forwarded."""
+
+PROPERTY = Form(unknown="that is unknown:", prefix="wattnap-", strict=False)
 
 
 class Properties(Struct, frozen=True, kw_only=True):
@@ -205,8 +208,8 @@ def _said(properties: Properties) -> _Said:
     try:
         return msgspec.convert(ours, _Said, strict=False)
     except msgspec.ValidationError as error:
-        told = str(error).replace("Object contains unknown field", "unknown field")
-        raise BadRequest(f"user property wattnap-…: {told}") from error
+        told = of_value(error, ours, _Said, PROPERTY).message
+        raise BadRequest(f"user property {told}") from error
 
 
 def _sooner(expiry_s: int | None, deadline_s: float | None) -> float | None:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from appliance.errors import ApplianceError, BadRequest
+from appliance.refusal import of_json
 from appliance.request import ID, UTF8_BOM, Id
 
 TAG_CHARS = 128
@@ -86,7 +87,6 @@ class Why(Op, frozen=True, kw_only=True, tag="why"):
 
 
 AnyOp = Submit | Ask | Fetch | Cancel | Status | Wake | Rest | Bake | Calibrate | Why
-OPS = "submit, ask, answer, cancel, status, wake, rest, bake, calibrate, why"
 
 
 class Hint(Struct, frozen=True):
@@ -118,11 +118,8 @@ def understand(line: bytes) -> AnyOp:
         raise BadRequest("the line is empty; send one JSON object per line")
     try:
         return _ops.decode(line)
-    except msgspec.ValidationError as error:
-        known = f"; op is one of {OPS}" if "op`" in str(error) else ""
-        raise BadRequest(f"{_told(error)}{known}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the line is not JSON: {error}") from error
+        raise BadRequest(*of_json(error, line, AnyOp)) from error
 
 
 def hint(line: bytes) -> Hint:
@@ -148,7 +145,8 @@ def payload(request: Raw) -> bytes:
     try:
         text = _texts.decode(written)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"request: {_told(error)}; it must be a string or an object") from error
+        told = of_json(error, written, str | dict[str, Any]).message
+        raise BadRequest(f"request: {told}", "request") from error
     if "\0" in text:
         raise BadRequest("request: plain text must not contain NUL")
     plain = text.encode()
@@ -170,8 +168,3 @@ def answered(tag: Tag | None, answer: bytes) -> bytes:
 
 def failed(tag: Tag | None, id: str | None, error: ApplianceError) -> bytes:
     return event("error", tag, id=id, error=error.as_dict())
-
-
-def _told(error: Exception) -> str:
-    # msgspec's words: "Object contains unknown field `x` - at `$.power`"
-    return str(error).replace("Object contains unknown", "unknown")

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from appliance.errors import DataUnusable
+from appliance.refusal import of_toml
 from policies.ladder import Depth, Ladder, Rung
 
 SHIPPED = Path(__file__).with_name("ladders")
@@ -48,13 +49,15 @@ def read(name: str) -> PriceList:
     """
     path = SHIPPED / f"{name}.toml" if name in shipped() else Path(name)
     try:
-        found = msgspec.toml.decode(path.read_bytes(), type=_File)
+        raw = path.read_bytes()
     except OSError as error:
         raise DataUnusable(
             f"{path}: {os.strerror(error.errno or 0)}; a file, or one of {', '.join(shipped())}"
         ) from error
+    try:
+        found = msgspec.toml.decode(raw, type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataUnusable(f"{path}: {error}") from error
+        raise DataUnusable(f"{path}: {of_toml(error, raw, _File).message}") from error
     depths = [Depth[rung.depth.upper()] for rung in found.rung]
     if depths[0] is not Depth.AWAKE or depths != sorted(set(depths)):
         raise DataUnusable(f"{path}: rungs go from awake down, each depth once at most")

@@ -66,6 +66,21 @@ def test_ask_an_unknown_model(config: Path) -> None:
     assert "known: main" in complaint(result)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ask", ""], 'prompt: expected text that is not empty, got ""'),
+        (["submit", "-", "--id", "a b"], "id: expected 1 to 128 of the characters"),
+    ],
+)
+def test_what_the_daemon_refuses(arguments: list[str], words: str, config: Path) -> None:
+    """65, in words for whoever typed it."""
+    result = wattnap(*arguments, config=config, given="x")
+
+    assert result.returncode == os.EX_DATAERR
+    assert words in complaint(result)
+
+
 @pytest.mark.parametrize("arguments", [["ask", "日本 x"], ["submit", "-", "--wait"]], ids=" ".join)
 def test_an_answer_that_the_output_cannot_show(config: Path, arguments: list[str]) -> None:
     """A question mark for each letter that has no place there; the rest is not lost."""
@@ -140,7 +155,7 @@ def test_submit_a_chat(config: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [("{nonsense", "not JSON"), ("", "empty"), ('{"prompt": "x", "n": 2}', "n")],
+    [("{nonsense", "not JSON"), ("", "empty"), ('{"prompt": "x", "n": 2}', "n: expected 1, got 2")],
 )
 def test_submit_what_cannot_be_served(given: str, words: str, config: Path) -> None:
     """65, in words that name the trouble."""

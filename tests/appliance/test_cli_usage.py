@@ -155,7 +155,7 @@ def test_a_wrong_configuration(arguments: list[str], tmp_path: Path) -> None:
     result = wattnap(*arguments, str(wrong))
 
     assert result.returncode == os.EX_CONFIG
-    assert "idle_timeout" in complaint(result)
+    assert "`power.idle_timeout` (did you mean `power.idle_timeout_s`?)" in complaint(result)
 
 
 def test_run_stops_when_told(tmp_path: Path) -> None:

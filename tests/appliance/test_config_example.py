@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import inspect as types
 
 from appliance.config import Config, load
 from appliance.config_example import example, explained, keys, reference, tables
@@ -47,6 +48,17 @@ def test_units_and_limits_are_told() -> None:
     assert limits["idle_timeout_s"].startswith("seconds")
     assert limits["port"] == "1 to 65535"
     assert '"fixed"' in limits["policy"]
+
+
+def test_no_key_has_a_pattern_without_words() -> None:
+    """Its `description` says it in the page and where a value is refused."""
+    fields = [
+        field
+        for section in SECTIONS
+        for field in types.type_info(section).fields  # type: ignore[attr-defined]  # a struct
+    ]
+
+    assert [field.name for field in fields if getattr(field.type, "pattern", None)] == []
 
 
 def test_the_reference_is_up_to_date() -> None:

@@ -12,9 +12,10 @@ import pytest
 from msgspec import inspect as types
 
 from appliance.clock import SystemClock
-from appliance.config import FOR_EVER_S, Config, load
+from appliance.config import Config, load
 from appliance.config_example import tables
 from appliance.errors import ConfigError
+from appliance.section import FOR_EVER_S
 
 
 def fields() -> Iterator[tuple[str, str, types.Type]]:
@@ -76,9 +77,7 @@ def test_seconds_have_an_end(tmp_path: Path, table: str, key: str, most: float) 
 @pytest.mark.parametrize("value", ["inf", "1e11", "100_000_000_000"])
 def test_for_ever_is_a_number(tmp_path: Path, value: str) -> None:
     """Who wants to keep the log for ever is told how to write that."""
-    with pytest.raises(
-        ConfigError, match=r"<= 1e9, which is for ever.*`\$\.ledger\.keep_requests_s"
-    ):
+    with pytest.raises(ConfigError, match=r"ledger\.keep_requests_s: .*1e9, which is for ever"):
         read(tmp_path, "ledger", f"keep_requests_s = {value}")
 
     assert read(tmp_path, "ledger", "keep_requests_s = 1e9").ledger.keep_requests_s == FOR_EVER_S

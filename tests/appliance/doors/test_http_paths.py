@@ -40,8 +40,11 @@ async def test_wake_and_rest(desk: FakeDesk) -> None:
         assert (await door.post("/v1/wattnap/rest", {"depth": "off"}))[0] == 202
         for body in ({"depth": "deep"}, {"depth": 5}, {"colour": 1}):
             assert (await door.post("/v1/wattnap/rest", body))[0] == 400
+        _, told = await door.post("/v1/wattnap/wake", {"keep_warm": 60})
 
     assert (desk.wakes, desk.rests) == ([60.0, 0.0], ["off"])
+    assert told["error"]["param"] == "keep_warm"
+    assert "did you mean `keep_warm_s`?" in told["error"]["message"]
 
 
 async def test_metrics_are_prometheus_text(desk: FakeDesk) -> None:

@@ -91,7 +91,7 @@ def test_json_carries_what_3_1_1_has_no_properties_for() -> None:
         ((("wattnap-priority", "high"),), "priority"),
         ((("wattnap-class", "vip"),), "class"),
         ((("wattnap-hops", "-1"),), "hops"),
-        ((("wattnap-prio", "1"),), "unknown field `prio`"),
+        ((("wattnap-prio", "1"),), r"unknown: `wattnap-prio` \(did you mean `wattnap-priority`"),
         ((("client", "c" * 200),), "client"),
         ((("wattnap-id", "no spaces"),), "id"),
     ],

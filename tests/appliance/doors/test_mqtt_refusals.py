@@ -45,7 +45,7 @@ async def still_serves(someone: Sender, desk: MqttDesk) -> None:
         (REQUEST, '{"prompt": "x", "max_tokens": -1}', "bad_request", "max_tokens"),
         (REQUEST, '{"prompt": "x", "wattnap": {"deadline_s": -5}}', "bad_request", "deadline_s"),
         (REQUEST, "[1, 2]", "bad_request", "object"),
-        (f"{REQUEST}/no spaces", "hi", "bad_request", "alias"),
+        (f"{REQUEST}/no spaces", "hi", "bad_request", "model: expected"),
         (f"{REQUEST}/main/a/b", "hi", "bad_request", "none of ours"),
         (REQUEST, "x" * 10_000_000, "too_large", "10000000 bytes"),
         (f"{BASE}/wake", '{"keep_warm_s": "long"}', "bad_request", "keep_warm_s"),

@@ -6,11 +6,12 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from appliance.desk import Calibrate
-from appliance.doors.socket_lines import OPS
+from appliance.doors.socket_lines import AnyOp
 from appliance.errors import (
     ApplianceError,
     BadRequest,
@@ -353,7 +354,7 @@ async def test_a_refusal_of_the_desk_is_told(desk: FakeDesk, path: Path) -> None
 def test_the_protocol_is_described() -> None:
     """docs/socket.md has each op, and each error that can be told."""
     page = (Path(__file__).parents[3] / "docs" / "socket.md").read_text()
-    ops = OPS.split(", ")
+    ops = [op.__struct_config__.tag for op in get_args(AnyOp)]
     told = ApplianceError.__subclasses__() + BadRequest.__subclasses__()
     codes = [kind.code for kind in told if kind is not CommandError]
 
