@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 import struct
+import tempfile
 from math import prod
 from pathlib import Path
 
-from bench.big_model import HIDDEN, random_block, tensors, write_model
+import pytest
+
+from bench.big_model import HIDDEN, random_block, size_of, stored, tensors, write_model
+from bench.weight_forms import Tensor
+from drivers.vllm import VllmEngine
+from drivers.vllm_settings import Settings
+from tests.contracts.engine import answer, chat_body
+from tests.drivers.parts import started
 from tests.tiny_model import VOCABULARY
 
 
@@ -39,6 +47,16 @@ def test_the_files_hold_what_the_index_says(tmp_path: Path) -> None:
     assert found.keys() == {name for name, _ in tensors(0)}
 
 
+@pytest.mark.parametrize(
+    ("form", "gb"), [("bf16", 13.05), ("awq", 3.39), ("gptq", 3.39), ("int8", 6.54)]
+)
+def test_a_quantized_one_is_smaller(form: str, gb: float) -> None:
+    """By as much as its form promises; what no layer multiplies by stays as it is."""
+    assert sum(map(size_of, stored(28, form))) / 1e9 == pytest.approx(gb, abs=0.01)
+    assert all(size_of(t) % max(1, len(t.unit)) == 0 for t in stored(1, form))
+    assert Tensor("lm_head.weight", "BF16", (VOCABULARY, HIDDEN)) in set(stored(1, form))
+
+
 def test_its_numbers_are_as_large_as_weights() -> None:
     """bf16, of both signs, from 1/64 to 1/32; the same for the same seed."""
     words = struct.unpack("<1000H", random_block(3)[:2000])
@@ -48,3 +66,34 @@ def test_its_numbers_are_as_large_as_weights() -> None:
     assert 400 < sum(number < 0 for number in numbers) < 600
     assert len(set(numbers)) > 200
     assert random_block(3)[:2000] == random_block(3)[:2000] != random_block(4)[:2000]
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(300)
+async def test_vllm_takes_its_quantized_form(engine_python: str) -> None:
+    """AWQ, one layer of it: served, put to sleep, and the same after its weights came back."""
+    settings = Settings(
+        max_model_len=512, kv_cache_bytes=64 << 20, max_num_seqs=4, enforce_eager=True
+    )
+    with tempfile.TemporaryDirectory(prefix="wn-") as place:
+        write_model(Path(place) / "model", layers=1, form="awq")
+        engine = VllmEngine(
+            python=Path(engine_python),
+            model=str(Path(place) / "model"),
+            served_name="main",
+            runtime_dir=Path(place) / "run",
+            cache_dir=Path(place) / "cache",
+            device="cpu",
+            settings=settings,
+            sleep_level=2,
+        )
+        async with started(engine):
+            body = chat_body(temperature=0, logprobs=True, top_logprobs=5, ignore_eos=True)
+            before = await answer(engine, body)
+            await engine.sleep()
+            await engine.wake()
+            after = await answer(engine, body)
+            sizes = [file.stat().st_size for file in (Path(place) / "cache/images").iterdir()]
+
+    assert after["choices"] == before["choices"]
+    assert sum(sizes) > 110_000_000
