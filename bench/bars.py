@@ -7,6 +7,9 @@ A quarter of an hour on an H200, and two minutes more with empty caches. Raw lin
 DIR/<run>.jsonl, the daemons' logs DIR/<run>.log. For 13 GB of weights in bf16 on a GPU like
 that one; the engine's Python needs InstantTensor besides vLLM. Ends with 1 if something does
 not hold, or was not measured.
+
+With `--only defaults,plan` it looks at an engine as an empty configuration has it, without
+and with vLLM's startup plan; there are no bars for that.
 """
 
 from __future__ import annotations
@@ -21,12 +24,16 @@ from pathlib import Path
 from typing import Any
 
 PARKS = ("--graphs", "--phases")
+DEFAULTS = ("--kv-mib=0", "--max-model-len=0", "--max-running=64")
 RUNS = {
     "eager": ["--phases", "stop"],
     "fp8": [*PARKS, "park", "--cycles=20", '--engine-key=quantization = "fp8"'],
     "graphs": [*PARKS, "park,cold,stop,turn,kill,watts", "--cycles=50"],
+    "defaults": [*PARKS, "park,stop", "--cycles=10", *DEFAULTS],
+    "plan": [*PARKS, "stop", *DEFAULTS, "--engine-key=startup_plan = true"],
 }
 """Arguments of bench.ladder, by the run's name; the quick ones first."""
+WITH_BARS = ("eager", "fp8", "graphs")
 
 Results = Mapping[str, Mapping[str, Any]]
 """Run -> phase -> what bench.ladder told of it."""
@@ -163,10 +170,10 @@ def judged(told: Results) -> list[tuple[Bar, float | None]]:
 
 
 def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.ladder", *RUNS[name]]
+    command = [sys.executable, "-m", "bench.ladder"]
     command += ["--model", options.model, "--engine-python", options.engine_python]
     command += ["--device", "cuda", "--kv-mib", "2048", "--cache", str(options.out / "cache")]
-    command += ["--log", str(options.out / f"{name}.log")]
+    command += ["--log", str(options.out / f"{name}.log"), *RUNS[name]]
     raw = options.out / f"{name}.jsonl"
     print(f"{name}: {' '.join(command[2:])}", flush=True)
     with raw.open("w") as file:
@@ -181,7 +188,7 @@ def main() -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--engine-python", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default=",".join(RUNS), help="runs, comma-separated")
+    parser.add_argument("--only", default=",".join(WITH_BARS), help=f"runs, of {', '.join(RUNS)}")
     options = parser.parse_args()
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -189,6 +196,8 @@ def main() -> int:
     if subprocess.run(probe, capture_output=True, check=False).returncode:
         parser.error(f"{options.engine_python} has no InstantTensor: pip install instanttensor")
     told = {name: run(name, options) for name in options.only.split(",")}
+    if not set(WITH_BARS) & told.keys():
+        return 0
     found = judged(told)
     for bar, value in found:
         shown = "" if value is None else f"{value:g} {bar.unit}"

@@ -51,7 +51,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine-key", action="append", default=[], metavar="KEY=TOML")
     parser.add_argument("--model", required=True)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--kv-mib", type=int, default=1024)
+    parser.add_argument("--kv-mib", type=int, default=1024, help="0: as vLLM measures")
     parser.add_argument("--max-model-len", type=int, default=2048, help="0: the model's own")
     parser.add_argument("--max-running", type=int, default=16)
     parser.add_argument("--graphs", action="store_true", help="else eager")
@@ -139,7 +139,7 @@ def daemon(folder: Path, options: argparse.Namespace, *, bake: bool = False) -> 
             model=quote(options.model),
             device=options.device,
             max_model_len=options.max_model_len,
-            kv_mib=options.kv_mib,
+            kv_mib=options.kv_mib or quote("auto"),
             max_running=options.max_running,
             eager="false" if options.graphs else "true",
             cache=quote(options.cache or str(folder / "cache")),
