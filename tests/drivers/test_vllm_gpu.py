@@ -1,4 +1,5 @@
-"""VllmEngine over vLLM itself, on a GPU: the contract, with sleep and parking.
+"""VllmEngine over vLLM itself, on a GPU: the contract, with sleep and parking; plain and eager, and
+as it is by default, forked from a warm host and with graphs.
 
     WATTNAP_TEST_GPU_ENGINE=VENV/bin/python pytest -m gpu tests/drivers/test_vllm_gpu.py
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from drivers.tenants import NvmlTenants
 from drivers.vllm import VllmEngine
 from drivers.vllm_settings import Settings
 from tests.contracts.engine import answer, chat_body, stream_body
+from tests.drivers.parts import STEADY, host_of
 from tests.drivers.vllm_contract import VllmContract
 from tests.tiny_model import write_model
 
@@ -37,8 +39,10 @@ FAKES = Path(__file__).parents[1] / "fakes/engine_side"
 
 
 @contextlib.asynccontextmanager
-async def vllm(*args: str, **env: str) -> AsyncIterator[VllmEngine]:
-    """One with the tiny model, which is ended."""
+async def vllm(
+    *args: str, by_default: bool = False, env: Mapping[str, str] | None = None
+) -> AsyncIterator[VllmEngine]:
+    """One with the tiny model, which is ended. `by_default`: warm host and graphs."""
     python = os.environ.get("WATTNAP_TEST_GPU_ENGINE")
     if python is None:
         pytest.skip("WATTNAP_TEST_GPU_ENGINE names no engine for a GPU")
@@ -53,11 +57,15 @@ async def vllm(*args: str, **env: str) -> AsyncIterator[VllmEngine]:
             cache_dir=Path(os.environ.get("WATTNAP_TEST_GPU_CACHE", f"{place}/cache")),
             device="cuda",
             args=("--dtype", "bfloat16", *args),
-            env=env,
+            env=STEADY | dict(env or {}),
             settings=Settings(
-                max_model_len=2000, kv_cache_bytes=CACHE_BYTES, max_num_seqs=4, enforce_eager=True
+                max_model_len=2000,
+                kv_cache_bytes=CACHE_BYTES,
+                max_num_seqs=4,
+                enforce_eager=not by_default,
             ),
             sleep_level=2,
+            warm_host=by_default,
             checkpointer=find_checkpointer(),
         )
         yield engine
@@ -65,14 +73,16 @@ async def vllm(*args: str, **env: str) -> AsyncIterator[VllmEngine]:
 
 
 @pytest_asyncio.fixture(scope="class", loop_scope="class")
-async def shared_engine() -> AsyncIterator[VllmEngine]:
-    async with vllm() as engine:
+async def shared_engine(request: pytest.FixtureRequest) -> AsyncIterator[VllmEngine]:
+    async with vllm(by_default=request.cls.by_default) as engine:
         yield engine
 
 
 @pytest.mark.asyncio(loop_scope="class")
 class TestVllmOnAGpu(VllmContract):
     """The same promises as on a CPU, and the GPU is empty when they say so."""
+
+    by_default = False
 
     begins_with = 2
     begins_after_s = 2.0
@@ -96,6 +106,20 @@ class TestVllmOnAGpu(VllmContract):
         await engine.wake()
 
         assert (await answer(engine, body))["choices"] == said["choices"]
+
+
+@pytest.mark.asyncio(loop_scope="class")
+class TestVllmByDefaultOnAGpu(TestVllmOnAGpu):
+    """As it is by default."""
+
+    by_default = True
+
+    async def test_it_was_forked(self, engine: VllmEngine) -> None:
+        """From a host that has not opened the GPU."""
+        await engine.start()
+
+        assert "host" not in engine.lacks
+        assert host_of(engine).pid not in NvmlTenants().look().bytes_by_pid
 
 
 @pytest.mark.asyncio
@@ -123,7 +147,7 @@ async def test_asleep_its_context_is_light() -> None:
 async def test_somebody_takes_what_a_sleep_frees() -> None:
     """The device shows nothing of it: the engine says that it has let go, and comes back."""
     extension = ("--worker-extension-cls", "crowded.Crowded")
-    async with vllm(*extension, PYTHONPATH=str(FAKES)) as engine:
+    async with vllm(*extension, env={"PYTHONPATH": str(FAKES)}) as engine:
         await engine.start()
         body = chat_body(temperature=0)
         said = await answer(engine, body)
