@@ -102,8 +102,9 @@ def summary(told: dict[str, Any]) -> str:
     if (ttft_s := timing.get("ttft_s")) is not None:
         words.append(f"first token after {ttft_s:.2f} s")
     if (marginal_j := energy.get("marginal_j")) is not None:
-        wake = f" + {energy['wake_j']:.1f} J to wake" if energy.get("wake_j") else ""
-        words.append(f"{marginal_j:.1f} J{wake} ({energy.get('source')})")
+        about = "" if energy.get("final") else "about "
+        wake = f" + {energy['wake_j']:.1f} J of the wake" if energy.get("wake_j") else ""
+        words.append(f"{about}{marginal_j:.1f} J{wake} ({energy.get('source')})")
     return " · ".join(words)
 
 

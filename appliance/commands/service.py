@@ -64,7 +64,9 @@ def run(config: Config, fake: bool, verbose: bool) -> None:
     "--cache", type=Path, metavar="DIR", default=CACHE, show_default=True,
     help="Where the engine's caches and the last ledger stay.",
 )  # fmt: skip
-@click.option("--keep", type=Path, metavar="DIR", help="Run in DIR and leave everything there.")
+@click.option(
+    "--keep", type=Path, metavar="DIR", help="Run in DIR, new or empty, and leave everything there."
+)
 @click.option("--fake", is_flag=True, help="Without vLLM: an engine that repeats the prompt.")
 @as_json
 def demo(
@@ -100,7 +102,7 @@ def demo(
     parts = Parts(
         engine_python=engine_python,
         mosquitto=mosquitto,
-        model=model,
+        model=model.absolute() if model else None,
         cache=cache.expanduser().absolute(),
         keep=keep.absolute() if keep else None,
         fake=fake,

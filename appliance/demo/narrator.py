@@ -52,8 +52,9 @@ class Narrator:
         self._console.print(escape(text), end="", soft_wrap=True, style="cyan")
 
     def took(self, answer: Mapping[str, Any]) -> None:  # JSON
-        """What an answer has cost."""
-        self.note(summary(dict(answer)))
+        """What an answer has cost, as far as it is known when it comes."""
+        known = answer["energy"]["marginal_j"] is not None
+        self.note(summary(dict(answer)) + ("" if known else " · joules: not known yet"))
 
     def table(self, columns: Sequence[Column]) -> None:
         self._settle()

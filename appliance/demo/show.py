@@ -12,8 +12,7 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from appliance.commands.options import print_json
 from appliance.commands.tables import Row, numbers, words
 from appliance.demo import wire as demo_wire
 from appliance.demo.child import Child, ChildFailed, running
+from appliance.demo.folders import check_model, folders
 from appliance.demo.mosquitto import broker
 from appliance.demo.narrator import Narrator
 from appliance.demo.settings import Parts, idle_timeout_s, settings
@@ -33,12 +33,20 @@ from appliance.storage.reading import copy, reading
 
 INTERRUPTED = 130
 LEDGER = "demo-ledger.db"
+SHARES = (
+    "J is what it drew itself. A wake's joules are shared equally by all who are served before the"
+    " next rest, also by who did not wait for it."
+)
+GUESSES = (
+    'What came with an answer, as "about", was a first guess. The ledger is right later: what was'
+    " counted is shared when the engine rests again (docs/energy.md)."
+)
 
 
 class Result(Struct, kw_only=True):
     """What `--json` prints.
 
-    energy_j  of an answer: its own and that of the wake it waited for
+    energy_j  of an answer: its own and its share of the wake
     ledger    the database, which stays; None if the demo did not come that far
     """
 
@@ -103,7 +111,9 @@ def _failed(error: ApplianceError, narrator: Narrator, result: Result) -> int:
 
 
 async def _play(parts: Parts, narrator: Narrator, result: Result) -> None:
-    with _folders(parts.keep) as (folder, runtime):
+    if parts.model is not None:
+        check_model(parts.model)
+    with folders(parts.keep) as (folder, runtime):
         config = folder / "wattnap.toml"
         async with contextlib.AsyncExitStack() as stack:
             narrator.title("A broker and the daemon, just for this")
@@ -139,15 +149,6 @@ async def _while_alive(story: Story, children: tuple[Child, ...]) -> None:
         finally:
             for watch in watches:
                 watch.cancel()
-
-
-@contextlib.contextmanager
-def _folders(keep: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Where everything goes, and where sockets go: their paths must be short, unix(7)."""
-    with tempfile.TemporaryDirectory(prefix="wattnap-demo-") as temporary:
-        folder = keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder, Path(temporary) / "run"
 
 
 def _account(database: Path, parts: Parts, narrator: Narrator, result: Result) -> None:
@@ -189,9 +190,11 @@ def _tell_bill(
             numbers("total s", rows, "total_s"),
             numbers("tokens", rows, "completion_tokens"),
             numbers("J", rows, "marginal_j"),
-            numbers("J to wake", rows, "wake_j"),
+            numbers("share of the wake, J", rows, "wake_j"),
         ]
     )
+    narrator.note(SHARES)
+    narrator.note(GUESSES)
     narrator.title("Where the joules went")
     narrator.table(
         [
@@ -206,3 +209,6 @@ def _tell_bill(
     if any("estimate" in (row["source"] or "") for row in by_depth):
         narrator.note("estimate: computed from CPU time; no meter has measured it")
     narrator.note(f"the ledger stays in {kept}; every SQLite tool can open it")
+    narrator.title("What to do next")
+    narrator.note("have it for good, on Debian or Ubuntu with systemd (docs/install.md):")
+    narrator.note("  sudo ./install.sh install")

@@ -11,7 +11,7 @@ from appliance.home_action import describe
 
 PROMPTS = (
     ("first", "It rests. This prompt wakes it", "dim the bedroom lamp to thirty percent"),
-    ("second", "It is awake. This one needs no wake", "is the front door locked?"),
+    ("second", "It is awake. This one waits for no wake", "is the front door locked?"),
     ("third", "It has rested. This one wakes it again", "remind me in an hour and a half"),
 )
 MAX_TOKENS = 48

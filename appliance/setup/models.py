@@ -80,7 +80,7 @@ class Shelf:
         Raises ModelUnusable or OSError: then nothing was added.
         """
         name = name or source.resolve().name
-        _check_kind(source)
+        check_kind(source)
         if not name.strip(".") or "@" in name or "/" in name:
             raise ModelUnusable(f"{name!r} is no name for a model; give one with --name")
         part = self.folder / name / ".part"
@@ -163,7 +163,10 @@ class Shelf:
         fresh.rename(self.folder / mark)  # no moment without one
 
 
-def _check_kind(source: Path) -> None:
+def check_kind(source: Path) -> None:
+    """Raises ModelUnusable if it is no folder of a model, or OSError if one may not look."""
+    if not source.is_dir():
+        raise ModelUnusable(f"{source}: no such folder")
     if not (source / "config.json").is_file():
         raise ModelUnusable(f"{source}: no config.json; name the folder of a model")
     if not any(source.rglob("*.safetensors")):

@@ -92,6 +92,9 @@ def test_for_people(mosquitto: str, temporary: Path, tmp_path: Path) -> None:
     assert "publish wattnap/demo/request/main/first" in story
     assert "dim the bedroom lamp to thirty percent" in story.split("waking", 1)[1]
     assert "no meter has measured it" in story
+    assert "share of the wake, J" in story
+    assert "was a first guess" in story
+    assert story.splitlines()[-1].strip() == "sudo ./install.sh install"
     assert str(kept / "state" / "wattnap.db") in story.replace("\n", "")
     assert (kept / "daemon.log").exists()
     assert left_behind(temporary) == []
@@ -166,6 +169,36 @@ def test_a_broker_that_does_not_start(
     assert process.returncode == os.EX_SOFTWARE
     assert told["ok"] is False
     assert words in told["error"]
+    assert left_behind(temporary) == []
+
+
+def test_a_folder_that_has_files(mosquitto: str, temporary: Path, tmp_path: Path) -> None:
+    """78, before anything starts: the demo's files are not strewn among others."""
+    (tmp_path / "notes.txt").touch()
+    process = start(temporary, "--fake", "--mosquitto", mosquitto, "--keep", str(tmp_path))
+    story, _ = process.communicate(timeout=60)
+
+    assert process.returncode == os.EX_CONFIG
+    assert "it is not empty, notes.txt is in it" in " ".join(story.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert left_behind(temporary) == []
+
+
+@pytest.mark.parametrize(("name", "words"), [("nowhere", "no such folder"), ("", "no config.json")])
+def test_a_model_that_is_none(
+    name: str, words: str, mosquitto: str, temporary: Path, tmp_path: Path
+) -> None:
+    """78, before anything starts, in one line."""
+    process = start(
+        temporary, "--engine-python", "/bin/false", "--mosquitto", mosquitto,
+        "--cache", str(tmp_path), "--model", str(tmp_path / name),
+    )  # fmt: skip
+    story, _ = process.communicate(timeout=60)
+    (line,) = " ".join(story.split()).splitlines()
+
+    assert process.returncode == os.EX_CONFIG
+    assert line.startswith(f"It did not work: --model {tmp_path / name}")
+    assert words in line
     assert left_behind(temporary) == []
 
 

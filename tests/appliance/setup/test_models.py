@@ -84,6 +84,12 @@ def test_damage_is_seen(shelf: Shelf, tmp_path: Path) -> None:
         shelf.check(id)
 
 
+def test_a_folder_that_is_not_there(shelf: Shelf, tmp_path: Path) -> None:
+    """Is called that."""
+    with pytest.raises(ModelUnusable, match="nowhere: no such folder"):
+        shelf.add(tmp_path / "nowhere")
+
+
 @pytest.mark.parametrize("lacking", ["config.json", "parts/model.safetensors"])
 def test_what_is_no_model(shelf: Shelf, tmp_path: Path, lacking: str) -> None:
     """Without configuration, or with weights of another format, which may hold programs."""
