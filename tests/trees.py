@@ -57,7 +57,8 @@ DRIVER = {"proc/driver/nvidia/version": VERSION}
 GPU = {"proc/driver/nvidia/gpus/0000:19:00.0/information": INFORMATION}
 NODE = {"dev/nvidiactl": "", "dev/nvidia-uvm": "", "dev/nvidia0": ""}
 PERSISTENCED = {"run/nvidia-persistenced/socket": ""}
-DESKTOP = BASE | PCI | INSTALLED | DRIVER | GPU | NODE | PERSISTENCED
+BOOTED = {"run/systemd/system/session-1.scope": ""}
+DESKTOP = BASE | PCI | INSTALLED | DRIVER | GPU | NODE | PERSISTENCED | BOOTED
 
 
 def old_driver(version: str) -> dict[str, str]:

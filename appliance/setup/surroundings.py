@@ -27,6 +27,8 @@ from appliance.socket_client import Daemon
 UNIT = "wattnap.service"
 PROPERTIES = "LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,MainPID"
 HERE = Path("/")
+BOOTED = "run/systemd/system"
+"""There if systemd runs the machine: sd_booted(3)."""
 LIMIT_S = 1.0
 """For each of them to answer."""
 START_PRECISION_S = 2.0
@@ -40,6 +42,7 @@ WANTED = {"persistence": "true", "autosave_on_changes": "true", "max_queued_mess
 class Around:
     """What was seen.
 
+    systemd          it is what this machine was booted with
     unit             properties of the unit, by systemctl(1); None: nobody knows, or it is not ours
     status           what the daemon says (docs/socket.md); None: it was not asked, or says nothing
     changed          the configuration was written after the daemon had started
@@ -53,6 +56,7 @@ class Around:
     set_aside        damaged databases that still lie there
     """
 
+    systemd: bool = True
     unit: Mapping[str, str] | None = None
     status: Mapping[str, Any] | None = None  # JSON
     changed: bool = False
@@ -75,6 +79,7 @@ def look_around(config: Config, *, root: Path, may_connect: bool) -> Around:
     runs = unit is None or unit.get("ActiveState") == "active"
     broker, code, unasked = _greet(config.mqtt)
     return Around(
+        systemd=(root / BOOTED).is_dir(),
         unit=unit,
         status=_status(config.socket_path) if may_connect and runs else None,
         changed=_changed(unit, root),

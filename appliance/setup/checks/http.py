@@ -6,6 +6,7 @@ import os
 
 from appliance.setup.checks.facts import Facts
 from appliance.setup.checks.findings import Finding, Severity
+from appliance.setup.checks.remedies import restart
 
 WHAT = "HTTP"
 
@@ -28,7 +29,7 @@ def finding(facts: Facts) -> Finding:
     elif facts.around.status is None:
         severity, says = Severity.NOTE, f"{place} is free; the daemon does not run"
     else:
-        status, fix = os.EX_UNAVAILABLE, "sudo systemctl restart wattnap"
+        status, fix = os.EX_UNAVAILABLE, restart(facts)
         says = f"the daemon does not listen at {place}"
     return Finding(
         what=WHAT,

@@ -73,7 +73,7 @@ def _vllm(facts: Facts) -> Finding:
             says=facts.install,
             severity=Severity.TROUBLE,
             fix=(
-                *(() if facts.other_python else ("sudo ./install.sh install",)),
+                *(() if facts.other_python else _get_engine(facts)),
                 f'in wattnap.toml: engine.python = "{facts.other_python or ANY_PYTHON}"',
             ),
         )
@@ -97,6 +97,10 @@ def _vllm(facts: Facts) -> Finding:
             severity=Severity.WARNING,
         )
     return Finding(what="vLLM", says=said)
+
+
+def _get_engine(facts: Facts) -> tuple[str, ...]:
+    return ("sudo ./install.sh install",) if facts.around.systemd else ()
 
 
 def _weights(facts: Facts, install: Install) -> Iterator[Finding]:

@@ -108,7 +108,11 @@ def _persistence(facts: Facts) -> Finding | None:
         what="persistence",
         says=f"{said}: without it the driver is started anew for each wake from off",
         severity=severity,
-        fix=("sudo systemctl enable --now nvidia-persistenced",),
+        fix=(
+            "sudo systemctl enable --now nvidia-persistenced"
+            if facts.around.systemd
+            else "sudo nvidia-smi --persistence-mode=1",
+        ),
     )
 
 

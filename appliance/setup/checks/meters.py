@@ -10,11 +10,11 @@ from appliance.config import Config, MeterKind
 from appliance.setup.checks.facts import Facts
 from appliance.setup.checks.findings import Finding, Severity
 from appliance.setup.checks.installation import SERVICE
+from appliance.setup.checks.remedies import RESTART, restart
 from appliance.setup.meter_look import MeterFailure
 
 RAPL_RULES = "/etc/tmpfiles.d/wattnap-rapl.conf"
 RAPL_FILES = "/sys/devices/virtual/powercap/intel-rapl"
-RESTART = "sudo systemctl restart wattnap"
 SILENT_S = 330
 """Longest that a Tasmota is silent, as it comes."""
 
@@ -110,7 +110,10 @@ def _remedy(facts: Facts, kind: MeterKind, failure: MeterFailure | None = None) 
         case "nvml" if failure and failure.unable:
             return ('in wattnap.toml: energy.meter = "nvml_power"',)
         case "nvml" | "nvml_power" if failure and failure.forbidden:
-            return (f"sudo usermod --append --groups video,render {facts.account.name}", RESTART)
+            return (
+                f"sudo usermod --append --groups video,render {facts.account.name}",
+                restart(facts),
+            )
         case "nvml" | "nvml_power":
             return (
                 "nvidia-smi --query-gpu=power.draw --format=csv",

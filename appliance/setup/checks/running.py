@@ -9,11 +9,18 @@ from pathlib import Path
 from appliance.setup.checks.facts import Facts
 from appliance.setup.checks.findings import Finding, Severity
 from appliance.setup.checks.installation import HIDDEN
+from appliance.setup.checks.remedies import (
+    JOURNAL,
+    RESTART,
+    log,
+    restart,
+    set_up_broker,
+    start_broker,
+)
 from appliance.setup.models import in_the_box
 from appliance.setup.surroundings import is_here
 
 LITTLE_BYTES, TOO_LITTLE_BYTES = 1 << 30, 64 << 20
-JOURNAL = "sudo journalctl -u wattnap -n 30"
 
 
 def findings(facts: Facts) -> Iterator[Finding]:
@@ -44,7 +51,7 @@ def _service(facts: Facts) -> Finding | None:
             what="service",
             says=f"the daemon fails ({why}){again}",
             severity=Severity.TROUBLE,
-            fix=(JOURNAL, "sudo systemctl restart wattnap"),
+            fix=(JOURNAL, RESTART),
         )
     if state == "inactive":
         starts = "; a prompt at the socket starts it, one over MQTT does not"
@@ -59,16 +66,16 @@ def _service(facts: Facts) -> Finding | None:
 
 def _running(facts: Facts, unit: Mapping[str, str]) -> Finding:
     around = facts.around
-    restart: tuple[str, ...] = ("sudo systemctl restart wattnap",)
+    fix: tuple[str, ...] = (RESTART,)
     if around.changed:
         said = "the configuration was changed after it had started"
     elif unit["UnitFileState"] == "disabled":
-        said, restart = "it runs, but would not after a reboot", ("sudo systemctl enable wattnap",)
+        said, fix = "it runs, but would not after a reboot", ("sudo systemctl enable wattnap",)
     elif facts.socket == "ours" and around.status is None:
-        said, restart = "it runs, but does not answer", (JOURNAL, *restart)
+        said, fix = "it runs, but does not answer", (JOURNAL, *fix)
     else:
         return Finding(what="service", says="runs, and is started at boot")
-    return Finding(what="service", says=said, severity=Severity.WARNING, fix=restart)
+    return Finding(what="service", says=said, severity=Severity.WARNING, fix=fix)
 
 
 def _engine(facts: Facts) -> Finding | None:
@@ -82,7 +89,7 @@ def _engine(facts: Facts) -> Finding | None:
             what="engine",
             says=f"{'does not start' if fails else 'it failed last'}: {status['failure']}",
             severity=Severity.TROUBLE if fails else Severity.WARNING,
-            fix=(JOURNAL, "wattnap wake"),
+            fix=(log(facts), "wattnap wake"),
         )
     if status.get("smaller"):
         return Finding(
@@ -90,10 +97,7 @@ def _engine(facts: Facts) -> Finding | None:
             says=f"smaller than configured, which did not fit: {', '.join(status['smaller'])};"
             " make room, then have it try again",
             severity=Severity.WARNING,
-            fix=(
-                f"sudo rm {facts.config.cache_dir}/fit-{alias}.json",
-                "sudo systemctl restart wattnap",
-            ),
+            fix=(f"sudo rm {facts.config.cache_dir}/fit-{alias}.json", restart(facts)),
         )
     if lost := status.get("ledger_rows_lost"):
         return Finding(
@@ -162,12 +166,14 @@ def _broker(facts: Facts) -> Finding:
     if not around.broker:
         return Finding(what="broker", says=f"{place} answers")
     fix: tuple[str, ...]
-    if around.broker_code:
+    if around.broker_code and facts.installed:
         fix = ("sudo ./install.sh install --broker mqtt://USER:PASSWORD@HOST",)
+    elif around.broker_code:
+        fix = ("in wattnap.toml: mqtt.username, mqtt.password_file",)
     elif not is_here(mqtt):
         fix = ("in wattnap.toml: mqtt.host, mqtt.port, mqtt.tls",)
     elif around.mosquitto:
-        fix = ("sudo systemctl enable --now mosquitto",)
+        fix = start_broker(facts)
     else:
         fix = (
             "sudo apt-get install mosquitto",
@@ -189,7 +195,7 @@ def _mosquitto(facts: Facts) -> Finding | None:
         what="mosquitto",
         says=f"not set: {lacks}. It may lose what it has acknowledged (docs/mqtt.md)",
         severity=Severity.WARNING,
-        fix=("sudo ./install.sh install --broker mosquitto",),
+        fix=set_up_broker(facts),
     )
 
 
@@ -201,7 +207,10 @@ def _room(facts: Facts) -> Finding | None:
         what="room",
         says=f"{free_bytes >> 20} MiB left in {folder}: when it is full, prompts are refused",
         severity=Severity.TROUBLE if free_bytes < TOO_LITTLE_BYTES else Severity.WARNING,
-        fix=(f"sudo du -xh {folder} | sort -h | tail", "sudo journalctl --vacuum-size=100M"),
+        fix=(
+            f"sudo du -xh {folder} | sort -h | tail",
+            *(("sudo journalctl --vacuum-size=100M",) if facts.around.systemd else ()),
+        ),
     )
 
 
@@ -215,7 +224,7 @@ def _clock(facts: Facts) -> Finding | None:
         says="not synchronised: deadlines across a reboot begin anew, and windows and tariffs"
         " go by a time that may be wrong",
         severity=Severity.NOTE,
-        fix=("sudo timedatectl set-ntp true",),
+        fix=("sudo timedatectl set-ntp true",) if facts.around.systemd else (),
     )
 
 

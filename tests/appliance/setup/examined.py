@@ -23,6 +23,7 @@ AWAKE: dict[str, Any] = {
 
 
 Examine = Callable[..., Report]
+Finder = Callable[..., Finding | None]
 
 
 def without(*parts: dict[str, str]) -> dict[str, str]:

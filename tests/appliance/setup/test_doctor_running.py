@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from appliance.config import Config, Engine, Mqtt, Tariff
+from appliance.config import Config, Engine, Mqtt
 from appliance.setup.checks.facts import Facts
 from appliance.setup.checks.findings import Finding, Severity
 from appliance.setup.doctor import gather, judge
 from appliance.setup.surroundings import Around, look_around
 from drivers.vllm_versions import Install
 from tests.appliance.commands import daemon, wattnap, write_config
+from tests.appliance.setup.examined import Finder
 from tests.brokers import Mosquitto
 from tests.trees import BASE, NOBODY, write
 
@@ -32,25 +32,6 @@ UNIT = {
 }
 STATUS: dict[str, Any] = {"state": "asleep", "depth": "off", "engine": "main", "failure": None}
 BAKED = {"state": "baked", "missing": ""}
-
-Finder = Callable[..., Finding | None]
-
-
-@pytest.fixture
-def seen(tmp_path: Path) -> Finder:
-    """What is said of one thing, on a machine with nothing else to say."""
-    config = Config(state_dir=str(tmp_path), mqtt=Mqtt(enabled=False), tariff=Tariff(per_kwh=0.3))
-    root = write(tmp_path / "root", BASE)
-    facts = gather(config, root=root, account=NOBODY)
-
-    def seen(what: str, change: Callable[[Facts], Facts] | None = None, **around: Any) -> Any:
-        now = replace(facts, around=replace(Around(), **around))
-        report = judge(change(now) if change else now)
-        found = [finding for finding in report.findings if finding.what == what]
-        assert len(found) < 2
-        return found[0] if found else None
-
-    return seen
 
 
 @pytest.mark.parametrize(
@@ -295,7 +276,7 @@ def test_a_broker_that_wants_a_password(mosquitto: str, tmp_path: Path) -> None:
         untried = greeted(tmp_path, unread)
 
     assert refused.severity is Severity.WARNING
-    assert "--broker" in refused.fix[0]
+    assert "mqtt.password_file" in refused.fix[0]
     assert untried.severity is Severity.NOTE
 
 
@@ -323,14 +304,6 @@ def test_settings_of_mosquitto(tmp_path: Path, settings: str, lacks: tuple[str, 
     assert around(Mqtt()).broker_lacks == lacks
     assert around(Mqtt(port=1884)).broker_lacks == ()
     assert around(Mqtt(host="192.0.2.1")).broker_lacks == ()
-
-
-def test_mosquitto_that_may_lose_something(seen: Finder) -> None:
-    finding = seen("mosquitto", broker_lacks=("persistence true",))
-
-    assert finding is not None
-    assert finding.severity is Severity.WARNING
-    assert "persistence true" in finding.says
 
 
 def test_a_daemon_that_runs(tmp_path: Path) -> None:
