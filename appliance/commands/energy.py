@@ -121,9 +121,11 @@ def savings(
             print_csv(account.names, account.rows)
         case "people" if account.rows:
             from appliance.commands import energy_tables
+            from appliance.reports.boost import no_boost
 
             terminal.say(f"{title}\n")
-            energy_tables.show_savings(account, config.tariff.currency)
+            why = no_boost(config.engine)
+            energy_tables.show_savings(account, config.tariff.currency, why)
         case "people":
             terminal.say(f"{spans.title('nothing was booked', period)}", err=True)
     if plot is not None:

@@ -111,8 +111,11 @@ def _show_requests(account: Account, by: str, currency: str) -> None:
     print_table(columns, below=1)
 
 
-def show_savings(account: Account, currency: str) -> None:
-    """Print the days, their sum, how far each column is to be trusted, and what was saved."""
+def show_savings(account: Account, currency: str, no_boost: str) -> None:
+    """Print the days, their sum, how far each column is to be trusted, and what was saved.
+
+    `no_boost`: why nothing can be known of the first column here; "": it can.
+    """
     rows, total = account.rows, account.total
     table = [*rows, total | {"day": "total"}]
     unit, per = _unit(rows, J_PER, *(f"{name}_j" for name in THREE))
@@ -128,15 +131,16 @@ def show_savings(account: Account, currency: str) -> None:
     print_table(columns, below=2)
     terminal.say()
     for name in ("as_shipped", "always_awake"):
-        terminal.tell(saved(total, name, currency))
+        terminal.tell(saved(total, name, currency, no_boost))
     explain([total["ladder_trust"]], account.notes)
 
 
-def saved(total: Row, name: str, currency: str) -> str:
+def saved(total: Row, name: str, currency: str, no_boost: str = "") -> str:
     """What the ladder has saved against another column, in a sentence."""
     instead_j, was_j = total[f"{name}_j"], total["ladder_j"]
     if instead_j is None or was_j is None:
-        return f"Against {THREE[name]}: not known, until {UNTIL[name]}."
+        why = f"; {no_boost}" if no_boost and name == "as_shipped" else f", until {UNTIL[name]}"
+        return f"Against {THREE[name]}: not known{why}."
     unit, per = _unit([total], J_PER, f"{name}_j")
     less_j = instead_j - was_j
     words = [f"{abs(less_j) / per:.3g} {unit}"]

@@ -54,7 +54,7 @@ def wake(config: Config, json_: bool, keep_warm_s: float) -> None:
     Exit codes: 0 told · 69 no daemon.
     """
     _tell(config, "wake", keep_warm_s=keep_warm_s)
-    _confirm(json_, "waking")
+    _confirm(json_, "" if json_ else _woken(config))
 
 
 @click.command()
@@ -114,6 +114,12 @@ def _tell(config: Config, op: str, **fields: object) -> Event:
 
     with Daemon(config.socket_path) as daemon:
         return daemon.ask(op, **fields)
+
+
+def _woken(config: Config) -> str:
+    """What has come of it by now."""
+    state = _tell(config, "status")["status"]["state"]
+    return "it is awake" if state == "awake" else "waking"
 
 
 def _confirm(json_: bool, words: str) -> None:

@@ -209,12 +209,14 @@ def test_status_wake_and_rest(config: Path) -> None:
     wattnap("ask", "x", config=config)
     status = told(wattnap("status", "--json", config=config))
     people = wattnap("status", config=config).stdout
+    again = wattnap("wake", config=config).stdout
     rest = told(wattnap("rest", "off", "--json", config=config))
 
     assert woken == rest == {"ok": True}
     assert (status["state"], status["waiting"], status["running"]) == ("awake", 0, 0)
     assert "estimate" in status["energy"]["source"]
     assert people.startswith("awake")
+    assert again == "it is awake\n"
 
 
 def test_bake(config: Path) -> None:
