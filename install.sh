@@ -30,14 +30,14 @@ demo   Shows the whole appliance on real parts, in a temporary folder: a broker,
        the daemon, a vLLM. Three prompts go in over MQTT; you see the engine wake,
        answer, rest and wake again, and what that cost. Ends by itself and leaves
        nothing running. --json ends with one line of JSON; --keep DIR leaves the
-       demo's files (log of energy, configuration) in DIR.
+       demo's files (log of energy, configuration) in DIR, which is new or empty.
 test   Installs what the tests need, vLLM and Mosquitto included, and runs them
        all: lint, import contracts, types, then pytest with your arguments.
 
 Needs Linux, Python 3.11 or newer with its venv module, and pip's package index;
 `install` brings Python, if Debian has it. Without an NVIDIA GPU the engine is vLLM's build for CPUs. The first run takes
-minutes (0.7 GB to download and 4.5 GB of disk for a CPU, several times that
-for a GPU); later runs start at once. Ctrl-C at any moment leaves nothing running.
+minutes (for a CPU 0.7 GB to download, 4.5 GB of free disk, of which 2.7 GB stay
+in use; several times that for a GPU); later runs start at once. Ctrl-C at any moment leaves nothing running.
 
 Environment:
   WATTNAP_HOME           where demo and test keep all of this (default: .wattnap

@@ -88,7 +88,7 @@ def wattnap(ctx: click.Context, config: str | None) -> None:
 
     \b
     Try it:    wattnap demo --help
-    Ask:       wattnap ask "Why is the sky blue?"
+    Ask:       wattnap ask "turn on the light in the kitchen"
     The bill:  wattnap energy
 
     Commands that read take --json and print one line. Exit codes: 0 fine ·

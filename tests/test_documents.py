@@ -7,8 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from appliance.cli import Grouped
 from appliance.doors.mqtt_topics import Topics, matches
+from appliance.home_action import describe
+from appliance.setup.engine_lock import read_lock
 from tools import draw_lifecycle
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +62,24 @@ def test_the_readme_names_every_command() -> None:
     ]
 
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["mqtt.md", "socket.md"])
+def test_the_first_prompt_is_one_for_the_model_in_the_box(name: str) -> None:
+    """It turns home commands into actions: the answer shown is one, and means the prompt."""
+    text = (ROOT / "docs" / name).read_text()
+    (answer, *_) = re.findall(r'"text":("(?:[^"\\]|\\.)*")', text)
+
+    assert "turn on the light in the kitchen" in text.partition('"text"')[0]
+    assert describe(json.loads(answer)) == "turn on the light in the kitchen"
+
+
+@pytest.mark.parametrize("name", ["README.md", "install.sh"])
+def test_the_disk_that_is_told_is_the_one_that_is_asked_for(name: str) -> None:
+    """Of the engine for CPUs."""
+    (cpu,) = [engine for engine in read_lock() if engine.name == "cpu-x86_64"]
+
+    assert f"{cpu.disk_gib} GB of" in " ".join((ROOT / name).read_text().split())
 
 
 def test_pictures_in_the_readme_are_small() -> None:

@@ -49,8 +49,8 @@ def ask(
     through `wattnap submit`.
 
     \b
-    wattnap ask "Why is the sky blue?"
-    git diff | wattnap ask - --max-tokens 200
+    wattnap ask "turn on the light in the kitchen"
+    git diff | wattnap ask - --max-tokens 200    # a larger model than the one in the box
 
     Exit codes: 0 answered · 65 the prompt was refused · 69 no daemon ·
     70 the engine failed · 75 try again later · 130 interrupted.
@@ -80,7 +80,7 @@ def submit(config: Config, file: str, json_: bool, id: str | None, wait: bool) -
     chat API; - is standard input. Prints the request's id.
 
     \b
-    echo "Summarise the night's log" | wattnap submit - --id night-42
+    echo "set the heating to 19 degrees" | wattnap submit - --id night-42
     wattnap submit question.json --wait
 
     Exit codes: 0 accepted (with --wait: answered) · 65 refused · 66 no such

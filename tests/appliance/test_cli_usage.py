@@ -34,6 +34,14 @@ def test_each_help_has_an_example_and_exit_codes(command: str) -> None:
     assert "\\b" not in text  # click's mark, written so that click does not see it
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"]], ids=" ".join)
+def test_the_first_prompt_is_a_home_command(arguments: list[str]) -> None:
+    """The model that ships turns those into actions, and answers nothing else."""
+    first = wattnap(*arguments).stdout.partition('wattnap ask "')[2]
+
+    assert first.startswith('turn on the light in the kitchen"')
+
+
 def test_every_command_is_listed() -> None:
     """Help shows each command once, under its heading."""
     text = wattnap("--help").stdout
