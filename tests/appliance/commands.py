@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 CONFIG = """
 state_dir = "{folder}/state"
@@ -49,6 +50,13 @@ def wattnap(
         timeout=60,
         check=False,
     )
+
+
+def printed(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:  # JSON
+    """The one line of JSON that it printed."""
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stdout.splitlines()
+    return json.loads(line)  # type: ignore[no-any-return]
 
 
 def complaint(result: subprocess.CompletedProcess[str]) -> str:

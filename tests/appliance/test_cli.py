@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.appliance.commands import WATTNAP, complaint, daemon, wattnap, write_config
+from tests.appliance.commands import WATTNAP, complaint, daemon, printed, wattnap, write_config
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +25,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = write_config(folder)
     with daemon(path, folder / "log"):
         yield path
-
-
-def told(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:  # JSON
-    """The one line of JSON that it printed."""
-    assert result.returncode == 0, result.stderr
-    (line,) = result.stdout.splitlines()
-    return json.loads(line)  # type: ignore[no-any-return]
 
 
 def test_ask_prints_the_answer(config: Path) -> None:
@@ -51,7 +43,7 @@ def test_ask_reads_standard_input(config: Path) -> None:
 
 def test_ask_json(config: Path) -> None:
     """One line, with the energy and where it is from."""
-    answer = told(wattnap("ask", "x y", "--json", config=config))
+    answer = printed(wattnap("ask", "x y", "--json", config=config))
 
     assert answer["text"] == "x y"
     assert answer["energy"]["source"] == "estimate"
@@ -114,7 +106,7 @@ def test_ctrl_c_takes_a_live_prompt_back(config: Path) -> None:
         status = process.wait(10)
 
     def newest() -> dict[str, Any]:
-        listed = told(wattnap("requests", "--limit", "1", "--json", config=config))
+        listed = printed(wattnap("requests", "--limit", "1", "--json", config=config))
         return dict(listed["requests"][0])
 
     end_s = time.monotonic() + 20
@@ -128,7 +120,7 @@ def test_ctrl_c_takes_a_live_prompt_back(config: Path) -> None:
 def test_submit_and_wait(config: Path) -> None:
     """The answer of a text file; its JSON has the id that was chosen."""
     result = wattnap("submit", "-", "--id", "s-1", "--wait", config=config, given="to be kept")
-    again = told(wattnap("answer", "s-1", "--json", config=config))
+    again = printed(wattnap("answer", "s-1", "--json", config=config))
 
     assert result.stdout == "to be kept\n"
     assert (again["id"], again["text"]) == ("s-1", "to be kept")
@@ -136,8 +128,8 @@ def test_submit_and_wait(config: Path) -> None:
 
 def test_submit_does_not_wait(config: Path) -> None:
     """It prints the id, and the answer can be waited for later."""
-    queued = told(wattnap("submit", "-", "--json", config=config, given="later on"))
-    answer = told(wattnap("answer", queued["id"], "--wait", "--json", config=config))
+    queued = printed(wattnap("submit", "-", "--json", config=config, given="later on"))
+    answer = printed(wattnap("answer", queued["id"], "--wait", "--json", config=config))
 
     assert queued["repeated"] is False
     assert answer["text"] == "later on"
@@ -172,7 +164,7 @@ def test_submit_the_same_id_with_another_text(config: Path) -> None:
 
     assert result.returncode == os.EX_DATAERR
     assert "c-1" in complaint(result)
-    assert told(wattnap("answer", "c-1", "--json", config=config))["text"] == "first"
+    assert printed(wattnap("answer", "c-1", "--json", config=config))["text"] == "first"
 
 
 def test_submit_a_file_that_is_not_there(config: Path) -> None:
@@ -195,7 +187,7 @@ def test_cancel_what_has_ended(config: Path) -> None:
 def test_cancel_what_runs(config: Path) -> None:
     """It is cancelled, and so says its answer."""
     wattnap("submit", "-", "--id", "e-1", config=config, given="endless")
-    cancelled = told(wattnap("cancel", "e-1", "--json", config=config))
+    cancelled = printed(wattnap("cancel", "e-1", "--json", config=config))
     result = wattnap("answer", "e-1", "--json", config=config)
 
     assert cancelled == {"id": "e-1", "cancelled": True}
@@ -205,12 +197,12 @@ def test_cancel_what_runs(config: Path) -> None:
 
 def test_status_wake_and_rest(config: Path) -> None:
     """The operator's commands, each with one line of JSON."""
-    woken = told(wattnap("wake", "--keep-warm", "1", "--json", config=config))
+    woken = printed(wattnap("wake", "--keep-warm", "1", "--json", config=config))
     wattnap("ask", "x", config=config)
-    status = told(wattnap("status", "--json", config=config))
+    status = printed(wattnap("status", "--json", config=config))
     people = wattnap("status", config=config).stdout
     again = wattnap("wake", config=config).stdout
-    rest = told(wattnap("rest", "off", "--json", config=config))
+    rest = printed(wattnap("rest", "off", "--json", config=config))
 
     assert woken == rest == {"ok": True}
     assert (status["state"], status["waiting"], status["running"]) == ("awake", 0, 0)
@@ -222,7 +214,7 @@ def test_status_wake_and_rest(config: Path) -> None:
 def test_bake(config: Path) -> None:
     """It tells each step and how it ended; `--json` only that."""
     people = wattnap("bake", config=config).stdout.splitlines()
-    result = told(wattnap("bake", "--again", "--json", config=config))
+    result = printed(wattnap("bake", "--again", "--json", config=config))
 
     assert "awake, and has answered" in people[-3]
     assert "has slept" in people[-2]
@@ -243,7 +235,7 @@ def lines_of(config: Path, awaited: str) -> list[dict[str, Any]]:
     """Once that line is there: what a request drew is known some seconds after it."""
     deadline = time.monotonic() + 30
     while True:
-        rows = told(wattnap("energy", "--by", "depth", "--json", config=config))["energy"]
+        rows = printed(wattnap("energy", "--by", "depth", "--json", config=config))["energy"]
         if awaited in {row["line"] for row in rows} or time.monotonic() > deadline:
             return rows  # type: ignore[no-any-return]  # it is JSON
         time.sleep(0.2)
@@ -253,11 +245,11 @@ def test_the_log(config: Path) -> None:
     """Each view as one line of JSON; what was not measured is null, not 0."""
     wattnap("ask", "x", config=config)
     wattnap("ask", "x", "--model", "other", config=config)
-    requests = told(wattnap("requests", "--limit", "2", "--json", config=config))["requests"]
+    requests = printed(wattnap("requests", "--limit", "2", "--json", config=config))["requests"]
     refused, done = requests
     energy = lines_of(config, "request")
-    by_day = told(wattnap("energy", "--by", "day", "--json", config=config))
-    wakes = told(wattnap("wakes", "--json", config=config))["wakes"]
+    by_day = printed(wattnap("energy", "--by", "day", "--json", config=config))
+    wakes = printed(wattnap("wakes", "--json", config=config))["wakes"]
 
     assert (done["state"], refused["state"]) == ("done", "refused")
     assert refused["marginal_j"] is None
@@ -270,9 +262,9 @@ def test_the_log(config: Path) -> None:
 def test_requests_can_be_chosen(config: Path) -> None:
     """By time, by state and in number."""
     wattnap("ask", "x", "--model", "other", config=config)
-    everything = told(wattnap("requests", "--since", "1h", "--json", config=config))
-    refused = told(wattnap("requests", "--state", "refused", "--json", config=config))
-    future = told(wattnap("requests", "--since", "2100-01-01", "--json", config=config))
+    everything = printed(wattnap("requests", "--since", "1h", "--json", config=config))
+    refused = printed(wattnap("requests", "--state", "refused", "--json", config=config))
+    future = printed(wattnap("requests", "--since", "2100-01-01", "--json", config=config))
     wrong = wattnap("requests", "--since", "long ago", config=config)
 
     assert everything["requests"]
@@ -324,91 +316,3 @@ def test_a_reader_that_has_enough(config: Path) -> None:
 
     assert errors == b""
     assert process.returncode == 1  # as click ends then
-
-
-def test_the_log_outlives_the_daemon(tmp_path: Path) -> None:
-    """It is read when the daemon is stopped; before its first run there is none."""
-    config = write_config(tmp_path)
-    before = wattnap("energy", config=config)
-    with daemon(config, tmp_path / "log"):
-        wattnap("ask", "x", config=config)
-    after = told(wattnap("requests", "--json", config=config))
-
-    assert before.returncode == os.EX_UNAVAILABLE
-    assert "no database" in complaint(before)
-    assert len(after["requests"]) == 1
-
-
-def test_the_log_of_another_user(tmp_path: Path) -> None:
-    """A clean database can be read where one may not write."""
-    config = write_config(tmp_path)
-    with daemon(config, tmp_path / "log"):
-        wattnap("ask", "x", config=config)
-    # Root may write everywhere: what a copy without -wal looks like is the same.
-    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "wattnap.db")) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    (tmp_path / "state").chmod(0o500)
-    try:
-        after = told(wattnap("requests", "--json", config=config))
-    finally:
-        (tmp_path / "state").chmod(0o700)
-
-    assert len(after["requests"]) == 1
-
-
-def test_nobody_else_reads_prompts(tmp_path: Path) -> None:
-    """By hand as by systemd: what the daemon makes is for its user alone, whatever the umask."""
-    config = write_config(tmp_path)
-    with daemon(config, tmp_path / "log"):
-        wattnap("submit", "x", config=config)
-        state = tmp_path / "state"
-        modes = {path.name: path.stat().st_mode & 0o777 for path in state.iterdir()}
-
-    assert state.stat().st_mode & 0o777 == 0o700
-    assert {"wattnap.db", "wattnap.db-wal"} <= modes.keys()
-    assert set(modes.values()) == {0o600}
-
-
-def test_a_folder_for_sockets_that_cannot_be_made(tmp_path: Path) -> None:
-    """78, in one line: which folder, and which key names another."""
-    (tmp_path / "run").touch()
-    config = write_config(tmp_path)
-    result = wattnap("run", "--fake", config=config)
-
-    assert result.returncode == os.EX_CONFIG
-    assert f"runtime_dir: {tmp_path}/run: File exists; name a folder" in complaint(result)
-
-
-def test_a_daemon_with_another_configuration(config: Path, tmp_path: Path) -> None:
-    """Who asks at the wrong place is told how to name the right one."""
-    result = wattnap("status", config=write_config(tmp_path))
-
-    assert result.returncode == os.EX_UNAVAILABLE
-    assert "--config FILE, or WATTNAP_CONFIG" in complaint(result)
-
-
-def test_a_configuration_for_one_command(config: Path, tmp_path: Path) -> None:
-    """`--config` may stand before or behind the command, and is stronger than the environment."""
-    other = write_config(tmp_path)
-    here = wattnap("status", "--config", str(config), config=other)
-    before = wattnap("--config", str(config), "status", config=other)
-
-    assert (here.returncode, before.returncode) == (0, 0)
-
-
-def test_a_second_daemon(config: Path) -> None:
-    """75: the first one has the state directory."""
-    result = wattnap("run", "--fake", config=config)
-
-    assert result.returncode == os.EX_TEMPFAIL
-    assert "is in use by another daemon" in complaint(result)
-
-
-def test_a_second_daemon_with_a_state_of_its_own(config: Path, tmp_path: Path) -> None:
-    """78: the first one has the socket."""
-    other = tmp_path / "other.toml"
-    other.write_text(config.read_text().replace("/state", "/other-state"))
-    result = wattnap("run", "--fake", config=other)
-
-    assert result.returncode == os.EX_CONFIG
-    assert "another daemon listens" in result.stderr
