@@ -100,3 +100,11 @@ def daemon(
             finally:
                 process.send_signal(signal.SIGTERM)
                 process.wait(30)
+
+
+@contextlib.contextmanager
+def configured_daemon(folder: Path) -> Iterator[Path]:
+    """The configuration of one that runs until the block ends, with all its files in `folder`."""
+    config = write_config(folder)
+    with daemon(config, folder / "log"):
+        yield config

@@ -15,15 +15,19 @@ from typing import Any
 
 import pytest
 
-from tests.appliance.commands import WATTNAP, complaint, daemon, printed, wattnap, write_config
+from tests.appliance.commands import (
+    WATTNAP,
+    complaint,
+    configured_daemon,
+    printed,
+    wattnap,
+)
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Of a daemon that runs while the module's tests do."""
-    folder = tmp_path_factory.mktemp("cli")
-    path = write_config(folder)
-    with daemon(path, folder / "log"):
+    with configured_daemon(tmp_path_factory.mktemp("cli")) as path:
         yield path
 
 

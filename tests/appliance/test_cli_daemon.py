@@ -10,15 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.appliance.commands import complaint, daemon, printed, wattnap, write_config
+from tests.appliance.commands import (
+    complaint,
+    configured_daemon,
+    daemon,
+    printed,
+    wattnap,
+    write_config,
+)
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Of a daemon that runs while the module's tests do."""
-    folder = tmp_path_factory.mktemp("cli")
-    path = write_config(folder)
-    with daemon(path, folder / "log"):
+    with configured_daemon(tmp_path_factory.mktemp("cli")) as path:
         yield path
 
 
