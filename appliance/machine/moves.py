@@ -136,6 +136,7 @@ class Moves:
                         self.arrivals[Depth.AWAKE] += 1
                         return False
         except DriverError as error:
+            self._doubts.failed(Depth.LIGHT, error)
             log.warning("the engine did not come to rest: %s", error)
             self.failure = str(error)
             raise
