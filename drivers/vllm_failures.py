@@ -154,8 +154,8 @@ ADVICE: dict[Kind, str] = {
     "not_permitted": "the daemon's user may not read or write that: see to owner and mode",
     "bad_flag": "this vLLM does not take such a flag: correct engine.args",
     "no_model": (
-        "there is no whole model there, nor one of that name to download: engine.model is a folder;"
-        " `wattnap model add` takes one"
+        "there is no whole model there, nor one of that name to download: see to engine.model, a"
+        " folder (`wattnap model add` takes one)"
     ),
     "bad_model": "this vLLM cannot run this model so: see to engine.model and engine.quantization",
     "bad_settings": "this vLLM does not take these settings: see to the section [engine]",
