@@ -155,9 +155,9 @@ class Errand:
         arrivals = self._supervisor.moves.arrivals
         before = arrivals[depth]
         while arrivals[depth] == before:
+            self.look_out()  # first: a depth that failed each time is not offered any more
             if self._supervisor.moves.rungs.lacks(depth):
                 return False
-            self.look_out()
             machine = self._supervisor.machine
             if machine.state is lc.State.ASLEEP:
                 onward = directly and machine.depth < depth
