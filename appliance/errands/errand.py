@@ -155,10 +155,12 @@ class Errand:
         arrivals = self._supervisor.moves.arrivals
         before = arrivals[depth]
         while arrivals[depth] == before:
-            self.look_out()  # first: a depth that failed each time is not offered any more
-            if self._supervisor.moves.rungs.lacks(depth):
-                return False
+            self.look_out()
             machine = self._supervisor.machine
+            # While it moves, one that has just failed may be withdrawn and not yet counted.
+            moves = machine.state in {lc.State.SETTLING, lc.State.WAKING}
+            if not moves and self._supervisor.moves.rungs.lacks(depth):
+                return False
             if machine.state is lc.State.ASLEEP:
                 onward = directly and machine.depth < depth
                 next_ = depth if onward else Depth.AWAKE
