@@ -14,32 +14,13 @@ import msgspec
 from msgspec import Meta, field
 
 from appliance.config_http import Http
+from appliance.config_values import Auto, Count, Name, Seconds, Topic, Wait
 from appliance.errors import ConfigError
 from appliance.section import FOR_EVER_S, Section
 from appliance.tariff import rate, stretches
 
 DEFAULT_PATH = Path("/etc/wattnap/wattnap.toml")
 
-Name = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        description="1 to 64 of the characters A-Z a-z 0-9 . _ -",
-    ),
-]
-Topic = Annotated[
-    str,
-    Meta(
-        pattern=r"^[^+#\x00]*$",
-        max_length=1024,
-        description="a topic without + and #, of up to 1024 characters",
-    ),
-]
-# Sockets and vLLM count milliseconds in 32 bits, which is 24 days.
-Wait = Annotated[float, Meta(gt=0, le=7 * 86400)]
-Seconds = Annotated[float, Meta(ge=0, le=FOR_EVER_S)]
-Count = Annotated[int, Meta(ge=1)]
-Auto = Literal["auto"]
 MeterKind = Literal["nvml", "nvml_power", "ina3221", "rapl", "plug", "cpu_time"]
 Depth = Literal["awake", "light", "parked", "stopped", "off"]
 

@@ -7,8 +7,10 @@ are random, with scales that make them about as large as trained ones.
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 GROUP = 128
@@ -66,7 +68,8 @@ FORMS: dict[str, Callable[[str, int, int], Iterator[Tensor]]] = {
     "int8": int8,
 }
 
-_EIGHT = {"num_bits": 8, "type": "int", "symmetric": True}
+SHIPPED = Path(__file__).parent.parent / "appliance" / "demo_model" / "config.json"
+"""Of the model in the box, which is W8A8."""
 CONFIGS: dict[str, dict[str, object]] = {
     "bf16": {},
     "awq": {
@@ -83,18 +86,6 @@ CONFIGS: dict[str, dict[str, object]] = {
         "sym": True,
         "desc_act": False,
     },
-    "int8": {
-        "quant_method": "compressed-tensors",
-        "format": "int-quantized",
-        "quantization_status": "compressed",
-        "ignore": ["lm_head"],
-        "config_groups": {
-            "group_0": {
-                "targets": ["Linear"],
-                "weights": {**_EIGHT, "strategy": "channel", "dynamic": False},
-                "input_activations": {**_EIGHT, "strategy": "token", "dynamic": True},
-            }
-        },
-    },
+    "int8": json.loads(SHIPPED.read_text())["quantization_config"],
 }
 """`quantization_config` of the model's config.json."""
