@@ -111,8 +111,8 @@ class Engine(Section, frozen=True):
     cudagraph_capture_sizes  batch sizes for which graphs are captured at the start, e.g.
                        [1, 2, 4]: fewer make a faster start; "auto": few, for as much as
                        max_running can fill and for short prompts; empty: vLLM's own, up to 512
-    startup_plan       true: vLLM measures once how much memory is left, and begins faster after
-                       that; without effect before vLLM 0.26
+    startup_plan       true: vLLM measures only once how much memory is left (no faster on an H200);
+                       without effect before vLLM 0.26
     args               further arguments for vLLM
     env                further environment variables for vLLM; they go before ours
     start_timeout_s    longest start; the first one on a GPU compiles for minutes
