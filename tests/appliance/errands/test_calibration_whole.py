@@ -44,7 +44,7 @@ async def test_vllm_itself(place: Path, engine_python: str) -> None:
         engine=Engine(alias="tiny"),
         power=Power(idle_timeout_s=600.0),
     )
-    engine = make_vllm(place, engine_python)
+    engine = make_vllm(place, engine_python, warm_host=True)
     async with running(config, engine, Meters(CpuTimeMeter()), SystemClock()) as made:
         intake, end = made.intake, None
         with (
@@ -60,7 +60,7 @@ async def test_vllm_itself(place: Path, engine_python: str) -> None:
         assert (end.step, end.detail) == ("calibrated", "")
         rungs = {rung["depth"]: rung for rung in intake.calibration()["rungs"]}
 
-    assert {"awake", "light", "off"} <= set(rungs)
+    assert {"awake", "light", "stopped", "off"} <= set(rungs)
     assert all(rung["power_w"] > 0 for rung in rungs.values())
     assert 0 < rungs["light"]["wake_s"] < rungs["off"]["wake_s"]
     assert rungs["awake"]["ram_bytes"] > 200 * MIB
