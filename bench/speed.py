@@ -2,11 +2,12 @@
 
     python -m bench.speed --python VENV/bin/python --model FOLDER [--only plain,fp8 …]
 
-One engine after the other, each with one setting more than "plain" has. Joules are NVML's
-energy counter, idle power included. Each is asked the same, greedily: one stream; 64 at
-once; and a long beginning that 8 prompts share, one after the other. Prompts are of tokens,
-not of words, so that models with other tokenizers read as much. Prints a line of JSON for
-each engine, and one for the whole, in which each figure is over plain's.
+One engine after the other, each with one setting, or one variable, that "plain" does not
+have. Joules are NVML's energy counter, idle power included. Each is asked the same,
+greedily: one stream; 64 at once; and a long beginning that 8 prompts share, one after the
+other. Prompts are of tokens, not of words, so that models with other tokenizers read as
+much. Prints a line of JSON for each engine, and one for the whole, in which each figure is
+over plain's.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ async def test_vllm_takes_its_quantized_form(engine_python: str) -> None:
             sleep_level=2,
         )
         async with started(engine):
-            body = chat_body(temperature=0, ignore_eos=True)  # vLLM compiles 20 s for logprobs
+            body = chat_body(temperature=0, logprobs=True, top_logprobs=5, ignore_eos=True)
             before = await answer(engine, body)
             await engine.sleep()
             await engine.wake()
