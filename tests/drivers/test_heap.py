@@ -126,6 +126,20 @@ def test_what_is_large_leaves_no_gaps(env: dict[str, str], least: int, most: int
     assert least <= free <= most
 
 
+def test_names_that_pythons_cache_alone_holds_are_let_go_of() -> None:
+    """Otherwise thousands, each on a page that some turn has left."""
+    kept, after = run(
+        "import sys\n"
+        "def count(): return sys.getallocatedblocks() << 20\n"  # run() counts in MiB
+        "heap.tidy();before = count()\n"
+        "for name in [f'name {n}' for n in range(20_000)]: hasattr(heap, name)\n"
+        "del name\n"
+        "kept = count();heap.tidy();print(kept - before >> 20, count() - before >> 20)"
+    )
+    assert kept >= 300
+    assert after <= 100
+
+
 def test_no_memory_to_be_had_is_no_crash() -> None:
     assert run(
         "import resource\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 import weakref
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -120,6 +121,20 @@ async def test_garbage_is_collected_in_the_server_too(server: Server) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+async def test_names_that_pythons_cache_alone_holds_are_let_go_of_there(server: Server) -> None:
+    """Not only by the workers: its pages are as many."""
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for name in [f"name {n}" for n in range(20_000)]:
+        hasattr(server, name)
+    held = sys.getallocatedblocks() - before
+
+    await server.ask("POST", "/wattnap/sleep?level=1")
+
+    assert held >= 300
+    assert sys.getallocatedblocks() - before <= held - 200
 
 
 async def test_level_1(server: Server) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Heap:
 
     def tidy(self) -> int:
         """Return how many bytes were given back: none by a C library but glibc, from 2.33 on."""
-        gc.collect()
+        let_go()
         if (libc := glibc()) is None:
             return 0
         before = private_bytes()
@@ -50,6 +51,21 @@ class Heap:
             lay_in(libc, SPARE_BYTES)
             self._held = private_bytes()
         return given_back
+
+
+def let_go() -> None:
+    """Free what only Python itself still holds: cycles, and names in its cache of attributes.
+
+    PyTorch and others look attributes up by names that they make anew each time. The cache
+    keeps up to 4 096 of these, one in each of as many places, wherever they happened to lie:
+    pages that are never free again (docs/decisions/0041-names-kept.md).
+    """
+    gc.collect()
+    # The first from Python 3.13 on, where the other is deprecated.
+    for name in ("_clear_internal_caches", "_clear_type_cache"):
+        if (clear := getattr(sys, name, None)) is not None:
+            clear()
+            return
 
 
 def glibc() -> Any:

@@ -29,12 +29,13 @@ Python 3.10 to 3.13, vLLM 0.17 to 0.33, nothing but the standard library.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
+
+from .heap import let_go
 
 PREFIX = "/wattnap/"
 
@@ -124,7 +125,7 @@ async def sleep(engine: Any, level: int) -> dict[str, Any]:
     # Abort: nothing runs but, for an instant, what its client has just given up.
     await engine.sleep(level, "abort")
     state = await state_of(engine)  # before they tidy: what that frees is no sign of sleep
-    gc.collect()  # as the workers do in the next line, while nobody waits for an answer
+    let_go()  # as the workers do in the next line, while nobody waits for an answer
     state["heap_bytes"] = total(await engine.collective_rpc("wattnap_tidy"))
     if state["free_bytes"] is not None:
         state["freed_bytes"] = state["free_bytes"] - before["free_bytes"]
