@@ -73,9 +73,11 @@ def ram_mb(made: Running) -> dict[str, float]:
     """What is held for the engine, in proportional set sizes, by kind and by process.
 
     "file" is what programs and libraries have in the page cache: the kernel may drop it,
-    and no process's size has it. "rss" counts pages that processes share once for each.
+    and no process's size has it. "rss" counts pages that processes share once for each;
+    "rss_anon" are those of it that are no file's, which vary less: of its libraries a process
+    that parks, a new one each time, has now more and now less at hand.
     """
-    held = dict.fromkeys(("anon", "shmem", "file", "rss"), 0.0)
+    held = dict.fromkeys(("anon", "shmem", "file", "rss", "rss_anon"), 0.0)
     for process in below(made):
         with contextlib.suppress(psutil.Error, OSError):
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
@@ -84,6 +86,7 @@ def ram_mb(made: Running) -> dict[str, float]:
                 held[kind] += sizes[f"Pss_{kind.capitalize()}"] / 1024
             name = process.name()[:15].rsplit("/")[-1]
             held["rss"] += sizes["Rss"] / 1024
+            held["rss_anon"] += sizes["Anonymous"] / 1024
             kept = (sizes["Pss_Anon"] + sizes["Pss_Shmem"]) / 1024
             held[name] = held.get(name, 0.0) + kept
     return {what: round(size, 2) for what, size in held.items()}
@@ -106,6 +109,7 @@ def slopes(ram: Sequence[dict[str, float]]) -> dict[str, Any]:
     return {
         "held_ram_mb_slope": slope([round(mb["anon"] + mb["shmem"], 2) for mb in ram]),
         "rss_mb_slope": slope([mb["rss"] for mb in ram]),
+        "rss_anon_mb_slope": slope([mb["rss_anon"] for mb in ram]),
         "ram_mb": list(ram),
     }
 
