@@ -1,6 +1,6 @@
 """What a process holds of memory that it has freed, given back where that is much.
 
-Knows glibc, not vLLM. Python 3.10, standard library only.
+Knows glibc and CPython, not vLLM. Python 3.10, standard library only.
 """
 
 from __future__ import annotations
