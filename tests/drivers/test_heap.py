@@ -127,7 +127,7 @@ def test_what_is_large_leaves_no_gaps(env: dict[str, str], least: int, most: int
 
 
 def test_names_that_pythons_cache_alone_holds_are_let_go_of() -> None:
-    """Otherwise thousands, each on a page that some turn has left."""
+    """Otherwise hundreds, wherever they happened to lie."""
     kept, after = run(
         "import sys\n"
         "def count(): return sys.getallocatedblocks() << 20\n"  # run() counts in MiB

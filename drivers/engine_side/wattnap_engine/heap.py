@@ -57,8 +57,8 @@ def let_go() -> None:
     """Free what only Python itself still holds: cycles, and names in its cache of attributes.
 
     PyTorch and others look attributes up by names that they make anew each time. The cache
-    keeps up to 4 096 of these, one in each of as many places, wherever they happened to lie:
-    pages that are never free again (docs/decisions/0041-names-kept.md).
+    keeps up to 4 096 of these, one in each of as many places, and with each the page on which
+    it happened to lie (docs/decisions/0041-names-kept.md).
     """
     gc.collect()
     # The first from Python 3.13 on, where the other is deprecated.
