@@ -73,9 +73,10 @@ def ram_mb(made: Running) -> dict[str, float]:
     """What is held for the engine, in proportional set sizes, by kind and by process.
 
     "file" is what programs and libraries have in the page cache: the kernel may drop it,
-    and no process's size has it. "rss" counts pages that processes share once for each;
-    "rss_anon" are those of it that are no file's, which vary less: of its libraries a process
-    that parks, a new one each time, has now more and now less at hand.
+    and no process's size has it. "rss" counts pages that processes share once for each, and
+    "rss_of_" a process's name is its part; "rss_anon" are those of it that are no file's, which
+    vary less: of its libraries a process that parks, a new one each time, has now more and now
+    less at hand.
     """
     held = dict.fromkeys(("anon", "shmem", "file", "rss", "rss_anon"), 0.0)
     for process in below(made):
@@ -85,8 +86,9 @@ def ram_mb(made: Running) -> dict[str, float]:
             for kind in ("anon", "shmem", "file"):
                 held[kind] += sizes[f"Pss_{kind.capitalize()}"] / 1024
             name = process.name()[:15].rsplit("/")[-1]
-            held["rss"] += sizes["Rss"] / 1024
             held["rss_anon"] += sizes["Anonymous"] / 1024
+            for what in ("rss", f"rss_of_{name}"):
+                held[what] = held.get(what, 0.0) + sizes["Rss"] / 1024
             kept = (sizes["Pss_Anon"] + sizes["Pss_Shmem"]) / 1024
             held[name] = held.get(name, 0.0) + kept
     return {what: round(size, 2) for what, size in held.items()}

@@ -140,6 +140,32 @@ def test_names_that_pythons_cache_alone_holds_are_let_go_of() -> None:
     assert after <= 100
 
 
+def test_the_server_has_as_much_to_spare_from_its_first_rest_on() -> None:
+    """Not only the workers: what lasts of its requests comes to lie somewhere, too."""
+    before, after = run(
+        "import asyncio\n"
+        "from types import SimpleNamespace\n"
+        "from wattnap_engine.heap import MallInfo2\n"
+        "from wattnap_engine.middleware import Control\n"
+        "libc.mallinfo2.restype = MallInfo2\n"
+        "class Client:\n"
+        "    async def is_sleeping(self): return True\n"
+        "    async def sleep(self, level, mode): pass\n"
+        "    async def collective_rpc(self, method, args=()):\n"
+        "        return [{'free_bytes': None, 'pool_bytes': 0}] if 'memory' in method else [None]\n"
+        "async def send(message): assert message.get('status', 200) == 200, message\n"
+        "scope = {'type': 'http', 'method': 'POST', 'path': '/wattnap/sleep',\n"
+        "         'query_string': b'level=1',\n"
+        "         'app': SimpleNamespace(state=SimpleNamespace(engine_client=Client()))}\n"
+        "print(libc.mallinfo2().fordblks >> 20)\n"
+        "asyncio.run(Control(None)(scope, None, send))\n"
+        "print(libc.mallinfo2().fordblks >> 20)",
+        MALLOC_MMAP_THRESHOLD_=str(LARGE_BYTES),
+        MALLOC_TRIM_THRESHOLD_=str(TOP_BYTES),
+    )
+    assert before < SPARE_MIB <= after
+
+
 def test_no_memory_to_be_had_is_no_crash() -> None:
     assert run(
         "import resource\n"

@@ -35,7 +35,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMappi
 from typing import Any
 from urllib.parse import parse_qsl
 
-from .heap import let_go
+from .heap import Heap
 
 PREFIX = "/wattnap/"
 
@@ -50,6 +50,7 @@ class Control:
     def __init__(self, app: App) -> None:
         self._app = app
         self._saved = False  # there is an image of the weights, of this life
+        self._heap = Heap()
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
@@ -79,7 +80,7 @@ class Control:
                 if asked["level"] == "2":
                     budget_s = float(asked["budget_s"])
                     return 200, await self._sleep_deeply(engine, asked["image"], budget_s)
-                return 200, await sleep(engine, 1)
+                return 200, await self._sleep(engine, 1)
             case "POST", "wake":
                 return 200, await self._wake(engine, int(asked["level"]))
         return 404, {"error": "no such path"}
@@ -87,7 +88,20 @@ class Control:
     async def _sleep_deeply(self, engine: Any, image: str, budget_s: float) -> dict[str, Any]:
         why = await engine.collective_rpc("wattnap_save", args=(image, budget_s))
         self._saved = not any(why)
-        return {**await sleep(engine, 2), "image": "; ".join(filter(None, why))}
+        return {**await self._sleep(engine, 2), "image": "; ".join(filter(None, why))}
+
+    async def _sleep(self, engine: Any, level: int) -> dict[str, Any]:
+        before = await state_of(engine)
+        # Abort: nothing runs but, for an instant, what its client has just given up.
+        await engine.sleep(level, "abort")
+        state = await state_of(engine)  # before they tidy: what that frees is no sign of sleep
+        self._heap.tidy()  # as the workers do in the next line, while nobody waits for an answer
+        state["heap_bytes"] = total(await engine.collective_rpc("wattnap_tidy"))
+        if state["free_bytes"] is not None:
+            state["freed_bytes"] = state["free_bytes"] - before["free_bytes"]
+            if state["freed_bytes"] * 2 < state["pool_bytes"]:
+                state["held_bytes"] = sum(await engine.collective_rpc("wattnap_held"))
+        return state
 
     async def _wake(self, engine: Any, level: int) -> dict[str, Any]:
         """Until all is back, vLLM's scheduler stays paused: nothing runs on half of it."""
@@ -118,20 +132,6 @@ def timed(took_s: dict[str, float], step: str) -> Iterator[None]:
 async def prepare(engine: Any, image: str, budget_s: float) -> dict[str, Any]:
     more = await engine.collective_rpc("wattnap_prepare", args=(image, budget_s))
     return {**await state_of(engine), "more": any(more)}
-
-
-async def sleep(engine: Any, level: int) -> dict[str, Any]:
-    before = await state_of(engine)
-    # Abort: nothing runs but, for an instant, what its client has just given up.
-    await engine.sleep(level, "abort")
-    state = await state_of(engine)  # before they tidy: what that frees is no sign of sleep
-    let_go()  # as the workers do in the next line, while nobody waits for an answer
-    state["heap_bytes"] = total(await engine.collective_rpc("wattnap_tidy"))
-    if state["free_bytes"] is not None:
-        state["freed_bytes"] = state["free_bytes"] - before["free_bytes"]
-        if state["freed_bytes"] * 2 < state["pool_bytes"]:
-            state["held_bytes"] = sum(await engine.collective_rpc("wattnap_held"))
-    return state
 
 
 def total(told: Sequence[int | None]) -> int | None:
