@@ -163,7 +163,7 @@ def judged(told: Results) -> list[tuple[Bar, float | None]]:
     found: list[tuple[Bar, float | None]] = []
     for bar in BARS:
         try:
-            found.append((bar, round(bar.measure(told), 4)))
+            found.append((bar, round(bar.measure(told), 6)))
         except (KeyError, TypeError):
             found.append((bar, None))
     return found

@@ -91,7 +91,7 @@ def ram_mb(made: Running) -> dict[str, float]:
                 held[what] = held.get(what, 0.0) + sizes["Rss"] / 1024
             kept = (sizes["Pss_Anon"] + sizes["Pss_Shmem"]) / 1024
             held[name] = held.get(name, 0.0) + kept
-    return {what: round(size, 2) for what, size in held.items()}
+    return {what: round(size, 3) for what, size in held.items()}
 
 
 def slope(values: Sequence[float], after: int = 5) -> dict[str, float] | None:
@@ -103,13 +103,13 @@ def slope(values: Sequence[float], after: int = 5) -> dict[str, float] | None:
     per_turn, offset = statistics.linear_regression(turns, kept)
     left = sum((v - offset - per_turn * n) ** 2 for n, v in zip(turns, kept, strict=True))
     error = (left / (len(kept) - 2) / sum((n - statistics.mean(turns)) ** 2 for n in turns)) ** 0.5
-    return {"per_cycle": round(per_turn, 4), "standard_error": round(error, 4)}
+    return {"per_cycle": round(per_turn, 6), "standard_error": round(error, 6)}
 
 
 def slopes(ram: Sequence[dict[str, float]]) -> dict[str, Any]:
     """Of what `ram_mb` told after each cycle, in MB a cycle."""
     return {
-        "held_ram_mb_slope": slope([round(mb["anon"] + mb["shmem"], 2) for mb in ram]),
+        "held_ram_mb_slope": slope([mb["anon"] + mb["shmem"] for mb in ram]),
         "rss_mb_slope": slope([mb["rss"] for mb in ram]),
         "rss_anon_mb_slope": slope([mb["rss_anon"] for mb in ram]),
         "ram_mb": list(ram),

@@ -97,6 +97,9 @@ class Guard:
         signals, waking = catch_signals()
         self.engine = spawn(self.become, self.group, libc, (signals, waking))
         self.write_record({self.engine})
+        # Now, not when a process first ends under our eyes, maybe hours later: what it takes
+        # of the C library to say so (docs/decisions/0043-same-pages.md).
+        find_stat(0)
         report("started", pid=self.engine)
         poll = select.poll()
         poll.register(0, select.POLLIN)

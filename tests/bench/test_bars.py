@@ -34,7 +34,7 @@ def test_a_recorded_run(told: dict[str, dict[str, Any]]) -> None:
 
     values = {bar.what: value for bar, value in judged(told)}
     assert values["parked − floor"] == 0.165
-    assert values["RAM held, parked"] == 2.5764
+    assert values["RAM held, parked"] == 2.576351
     assert values["the same, FP8"] == 0.555
     assert values["STOPPED → first token, eager, p50"] == 3.101
 
@@ -62,6 +62,13 @@ def test_a_slope_within_its_error(told: dict[str, dict[str, Any]]) -> None:
         told["graphs"]["park"]["rss_mb_slope"] = slope
 
         assert short(told) == {}
+
+
+def test_no_bar_holds_by_rounding(told: dict[str, dict[str, Any]]) -> None:
+    line = {"per_cycle": 0.001347, "standard_error": 0.000673}
+    told["graphs"]["park"]["rss_mb_slope"] = line
+
+    assert short(told) == {GROWTH: 0.000001}
 
 
 def test_an_engine_that_could_not_be_parked(told: dict[str, dict[str, Any]]) -> None:

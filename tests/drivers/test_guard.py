@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -211,3 +212,51 @@ def test_another_boot_has_no_leftovers(owned: Owned) -> None:
     assert sweep(elsewhere) == []
     assert not elsewhere.exists()
     assert len(owned.left(0.1)) == 4
+
+
+FORKED = """
+import os, sys, time
+from pathlib import Path
+from drivers import procfs
+from drivers.guard import Guard
+procfs.PROC, directory = Path(sys.argv[1]), Path(sys.argv[2])
+for pid in (os.getpid(), *range(os.getpid() + 1, os.getpid() + 100)):
+    (procfs.PROC / str(pid)).symlink_to("/proc/self")
+if os.fork() == 0:
+    guard = Guard(directory, 0.0, "", become=lambda: time.sleep(600), daemon=os.getppid())
+    guard.run()
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_process_that_ends_while_it_looks_costs_no_page(tmp_path: Path) -> None:
+    """Of the C library's texts, in a guard that a warm host forked: they are there already."""
+    proc, directory = tmp_path / "proc", tmp_path / "engine"
+    proc.mkdir()
+    directory.mkdir()
+    (proc / "sys").symlink_to("/proc/sys")
+    command = [sys.executable, "-c", FORKED, str(proc), str(directory)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as forking:
+        told = map(json.loads, forking.stdout or ())
+        assert next(told)["report"] == "started"
+        guard, engine = psutil.Process(forking.pid).children(recursive=True)
+        try:
+            before = libc_kb(guard, told, forking)
+            (proc / "1").symlink_to(tmp_path / "has ended")
+            after = libc_kb(guard, told, forking)
+        finally:
+            engine.kill()
+            forking.communicate()
+
+    assert before == after != []
+
+
+def libc_kb(guard: psutil.Process, told: Iterator[Any], by: subprocess.Popen[str]) -> list[int]:
+    """What it has at hand of the C library, by mapping, after a look at who is alive."""
+    assert by.stdin is not None
+    by.stdin.write("note\n")
+    assert next(told)["report"] == "noted"
+    return [one.rss >> 10 for one in guard.memory_maps(grouped=False) if "libc.so" in one.path]
