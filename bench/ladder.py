@@ -74,9 +74,9 @@ def ram_mb(made: Running) -> dict[str, float]:
 
     "file" is what programs and libraries have in the page cache: the kernel may drop it,
     and no process's size has it. "rss" counts pages that processes share once for each, and
-    "rss_of_" a process's name is its part; "rss_anon" are those of it that are no file's, which
-    vary less: of its libraries a process that parks, a new one each time, has now more and now
-    less at hand.
+    "rss_of_" a name is the part of all processes of that name; "rss_anon" are those of it that
+    are no file's, which vary less: of its libraries a process that parks, a new one each time,
+    has now more and now less at hand.
     """
     held = dict.fromkeys(("anon", "shmem", "file", "rss", "rss_anon"), 0.0)
     for process in below(made):

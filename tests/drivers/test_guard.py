@@ -220,7 +220,7 @@ from pathlib import Path
 from drivers import procfs
 from drivers.guard import Guard
 procfs.PROC, directory = Path(sys.argv[1]), Path(sys.argv[2])
-for pid in (os.getpid(), *range(os.getpid() + 1, os.getpid() + 100)):
+for pid in (os.getpid(), *range(os.getpid() + 1, os.getpid() + 1000)):
     (procfs.PROC / str(pid)).symlink_to("/proc/self")
 if os.fork() == 0:
     guard = Guard(directory, 0.0, "", become=lambda: time.sleep(600), daemon=os.getppid())
@@ -244,6 +244,7 @@ def test_a_process_that_ends_while_it_looks_costs_no_page(tmp_path: Path) -> Non
         assert next(told)["report"] == "started"
         guard, engine = psutil.Process(forking.pid).children(recursive=True)
         try:
+            assert (proc / str(engine.pid)).is_symlink()  # or it had missed one at once
             before = libc_kb(guard, told, forking)
             (proc / "1").symlink_to(tmp_path / "has ended")
             after = libc_kb(guard, told, forking)
